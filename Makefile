@@ -1,0 +1,29 @@
+# make demo   frames become forecasts over real ROS 2, in one command
+# make test   the tests          make lint   style and types
+# make bench  timings            make clean  removes what the others made
+SHELL := /bin/bash
+PYTHON ?= python3
+export PYTHON
+
+.PHONY: demo test lint bench clean
+.DEFAULT_GOAL := demo
+
+demo:
+	@scripts/setup.sh demo
+	@. scripts/env.sh && python -m tests.helpers build/demo-input && re2pix demo --bundle build/demo-input/tiny --drive build/demo-input/drive --out build/demo
+
+test:
+	@scripts/setup.sh test
+	@. scripts/env.sh && python -m pytest $(PYTEST_ARGS)
+
+lint:
+	@scripts/setup.sh test
+	@. scripts/env.sh && ruff format --check . && ruff check . && mypy
+
+bench:
+	@scripts/setup.sh demo
+	@. scripts/env.sh && python -m tests.helpers build/demo-input && re2pix bench --bundle build/demo-input/tiny
+
+clean:
+	rm -rf .venv build ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

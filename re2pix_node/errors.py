@@ -1,0 +1,21 @@
+"""What can be wrong with what a user gave us. The message is one line: what is wrong, where, and the mend."""
+
+
+class Re2pixError(Exception):
+    """Base of all errors that are the input's fault; commands print it and exit with code 2."""
+
+
+class BundleError(Re2pixError):
+    """A bundle that cannot be used."""
+
+
+class EngineError(Re2pixError):
+    """An engine that cannot run a bundle on this machine, or that failed while running."""
+
+
+class ImageError(Re2pixError):
+    """An image message that cannot be turned into a picture."""
+
+
+class BagError(Re2pixError):
+    """A recording that cannot be read or written."""

@@ -1,0 +1,45 @@
+"""The ROS 2 package (ament_python); `make` builds it through ros2_ws with colcon."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+from setuptools.command.develop import develop
+
+
+class DevelopWithEnvShebang(develop):
+    """`colcon build --symlink-install` runs develop, which ignores the shebang that setup.cfg asks for."""
+
+    def write_script(self, script_name, contents, mode="t", blockers=()):
+        body = contents.partition("\n")[2]
+        super().write_script(script_name, f"#!/usr/bin/env python3\n{body}", mode, blockers)
+
+
+package = "re2pix_node"
+
+setup(
+    name=package,
+    version="0.1.0",
+    description="Forecasts what a vehicle's camera is about to see, as features and segmentations, over ROS 2",
+    author="re2pix_node maintainers",
+    maintainer="re2pix_node maintainers",
+    maintainer_email="maintainers@re2pix-node.example",
+    license="Apache-2.0",
+    packages=find_packages(include=[package, f"{package}.*"]),
+    package_data={package: ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{package}"]),
+        (f"share/{package}", ["package.xml"]),
+        (f"share/{package}/config", glob("config/*")),
+    ],
+    python_requires=">=3.10",
+    install_requires=["setuptools"],
+    extras_require={"test": ["pytest"]},
+    zip_safe=False,
+    cmdclass={"develop": DevelopWithEnvShebang},
+    entry_points={
+        "console_scripts": [
+            "re2pix = re2pix_node.cli:main",
+            "re2pix_node = re2pix_node.node:main",
+        ]
+    },
+)
