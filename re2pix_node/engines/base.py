@@ -1,0 +1,125 @@
+"""The one interface that the pipeline knows, and what all engines share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from re2pix_node.bundle import Bundle, Signature, signatures
+from re2pix_node.errors import BundleError, EngineError
+
+# Encoded features as the engine holds them: an array here, device memory in an engine for GPUs.
+Features: TypeAlias = Any
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the forecast graph gives."""
+
+    features: NDArray[Any]  # [samples, horizons, h, w, channels]
+    labels: NDArray[Any]  # u8 [samples, 1 + horizons, H', W'], index 0 = now
+    confidence: NDArray[Any]  # u8, as labels
+
+
+class Engine(Protocol):
+    """A bundle's graphs, loaded and ready."""
+
+    name: str
+    precision: str
+    version: str
+
+    def encode(self, frame: NDArray[Any]) -> Features:
+        """Features of one picture, u8 [1, H, W, 3] RGB."""
+
+    def forecast(self, context: Sequence[Features]) -> Outputs:
+        """The forecast from T encoded frames, oldest first."""
+
+    def upload(self, features: NDArray[Any]) -> Features:
+        """An array as `encode` would have given it."""
+
+    def fetch(self, features: Features) -> NDArray[Any]:
+        """Encoded features as an array."""
+
+
+class Graph(Protocol):
+    """One loaded graph of an engine that works in host memory."""
+
+    signature: Signature
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """All outputs, by name, in memory that later runs leave alone."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run graphs: what it is called, what it can do on this machine, and how to load with it."""
+
+    name: str
+    version: Callable[[], str]  # EngineError when it is not installed
+    precisions: Callable[[], list[str]]  # best first
+    load: Callable[[Bundle, str, int], Engine]  # bundle, precision, threads
+
+
+class HostEngine:
+    """An engine made of graphs that take and give arrays."""
+
+    def __init__(self, name: str, precision: str, version: str, graphs: Mapping[str, Graph]) -> None:
+        self.name = name
+        self.precision = precision
+        self.version = version
+        self._encode = graphs["encode"]
+        self._forecast = graphs["forecast"]
+
+    def encode(self, frame: NDArray[Any]) -> Features:
+        return self._run(self._encode, "encode", {"frame": frame})["features"]
+
+    def forecast(self, context: Sequence[Features]) -> Outputs:
+        inputs = {f"context_{i}": features for i, features in enumerate(context)}
+        return Outputs(**self._run(self._forecast, "forecast", inputs))
+
+    def upload(self, features: NDArray[Any]) -> Features:
+        return features
+
+    def fetch(self, features: Features) -> NDArray[Any]:
+        array: NDArray[Any] = features
+        return array
+
+    def _run(self, graph: Graph, what: str, inputs: Arrays) -> Arrays:
+        try:
+            return graph.run(inputs)
+        except Exception as error:  # each runtime throws its own kinds
+            raise EngineError(f"{self.name} {self.precision}: {what} failed: {one_line(error)}") from error
+
+
+def load_host_engine(
+    runtime: str, precision: str, version: str, bundle: Bundle, load_graph: Callable[[bytes], Graph]
+) -> HostEngine:
+    graphs = {}
+    for name, expected in signatures(bundle.manifest).items():
+        data = bundle.graph(name)
+        try:
+            graph = load_graph(data)
+        except Exception as error:  # each runtime throws its own kinds
+            raise EngineError(f"{runtime} {precision}: cannot load {name}.onnx: {one_line(error)}") from error
+        check_signature(bundle, name, graph.signature, expected)
+        graphs[name] = graph
+    return HostEngine(runtime, precision, version, graphs)
+
+
+def check_signature(bundle: Bundle, graph: str, found: Signature, expected: Signature) -> None:
+    """BundleError when the graph does not take and give what the manifest says."""
+    where = f"{bundle.path}: {graph}.onnx"
+    for kind in ("inputs", "outputs"):
+        have, want = getattr(found, kind), getattr(expected, kind)
+        for name in sorted(have.keys() ^ want.keys()):
+            state = "is missing" if name in want else "is not of the contract"
+            raise BundleError(f"{where}: the {kind[:-1]} '{name}' {state}; expected are {', '.join(want)}")
+        for name, tensor in want.items():
+            if have[name] != tensor:
+                raise BundleError(f"{where}: the {kind[:-1]} '{name}' is {have[name]}, the manifest asks for {tensor}")
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,77 @@
+"""No engine is trusted before it reproduced the bundle's reference outputs on this very machine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.bundle import Bundle
+from re2pix_node.engines.base import Engine
+from re2pix_node.manifest import ProofSpec
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far an engine is from the reference: the worst of all graphs, and what of it is out of bounds."""
+
+    relative_l2: float
+    cosine: float
+    agreement: float
+    confidence: float
+    faults: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults
+
+    def __str__(self) -> str:
+        return (
+            f"features relative L2 {self.relative_l2:.2g}, cosine {self.cosine:.6f}; "
+            f"labels agree {self.agreement:.3%}; confidence off by {self.confidence:.2g}"
+        )
+
+
+def prove(engine: Engine, bundle: Bundle) -> Proof:
+    """Runs every graph on the proof's inputs and compares."""
+    reference = bundle.proof()
+    context = [engine.upload(reference[f"forecast.context_{i}"]) for i in range(bundle.manifest.time.context)]
+    outputs = engine.forecast(context)
+    found = {
+        "encode.features": engine.fetch(engine.encode(reference["encode.frame"])),
+        "forecast.features": outputs.features,
+        "forecast.labels": outputs.labels,
+        "forecast.confidence": outputs.confidence,
+    }
+    return compare(found, reference, bundle.manifest.proof)
+
+
+def compare(
+    found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]], bounds: ProofSpec
+) -> Proof:
+    features = [_feature_figures(found[name], reference[name]) for name in ("encode.features", "forecast.features")]
+    relative_l2 = max(figures[0] for figures in features)
+    cosine = min(figures[1] for figures in features)
+    agreement = float(np.mean(found["forecast.labels"] == reference["forecast.labels"]))
+    difference = found["forecast.confidence"].astype(np.float64) - reference["forecast.confidence"]
+    confidence = float(np.abs(difference).mean()) / 255
+    faults = []
+    if relative_l2 > bounds.relative_l2:
+        faults.append(f"features' relative L2 {relative_l2:.2g} exceeds {bounds.relative_l2:g}")
+    if cosine < bounds.cosine:
+        faults.append(f"features' cosine {cosine:.6f} is below {bounds.cosine:g}")
+    if agreement < bounds.agreement:
+        faults.append(f"only {agreement:.3%} of labels agree, {bounds.agreement:.3%} are needed")
+    if confidence > bounds.confidence:
+        faults.append(f"confidence is off by {confidence:.2g}, more than {bounds.confidence:g}")
+    return Proof(relative_l2, cosine, agreement, confidence, tuple(faults))
+
+
+def _feature_figures(found: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
+    """Relative L2 and cosine of the two, as vectors; the worst there is when anything is not finite."""
+    a, b = found.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
+    if not np.isfinite(a).all():
+        return float("inf"), -1.0
+    length = float(np.linalg.norm(b)) or 1.0
+    return float(np.linalg.norm(a - b)) / length, float(a @ b) / (float(np.linalg.norm(a)) * length or 1.0)

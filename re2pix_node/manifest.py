@@ -1,0 +1,292 @@
+"""bundle.yaml: what a model says of itself, read strictly and never executed."""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+from re2pix_node.errors import BundleError
+from re2pix_node.geometry import FITS
+
+SCHEMA = 1
+MANIFEST = "bundle.yaml"
+UNLABELLED = 255
+NANOSECONDS = 1_000_000_000
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where one set of weights comes from."""
+
+    what: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The picture that the encoder takes, in pixels, and how a camera frame is made to fit it."""
+
+    height: int
+    width: int
+    fit: str = "crop"
+
+    def __post_init__(self) -> None:
+        _require(self.height > 0 and self.width > 0, f"the size must be positive, is {self.height} x {self.width}")
+        _require(self.fit in FITS, f"fit must be one of {', '.join(FITS)}, is '{self.fit}'")
+
+
+@dataclass(frozen=True)
+class TimeSpec:
+    """How context frames are spaced, in seconds, and which multiples of that spacing are forecast."""
+
+    context: int
+    stride: float
+    stride_min: float
+    stride_max: float
+    jitter: float
+    horizons: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.context >= 1, f"context must be at least 1, is {self.context}")
+        _require(
+            0 < self.stride_min <= self.stride <= self.stride_max,
+            f"0 < stride_min <= stride <= stride_max does not hold: {self.stride_min}, {self.stride}, {self.stride_max}",
+        )
+        _require(
+            0 <= self.jitter < self.stride_min / 4,
+            f"jitter must lie from 0 to below a quarter of stride_min ({self.stride_min / 4:g}), is {self.jitter:g}",
+        )
+        _require(
+            bool(self.horizons) and self.horizons[0] >= 1 and list(self.horizons) == sorted(set(self.horizons)),
+            f"horizons must be rising whole multiples of the spacing, from 1 on, are {list(self.horizons)}",
+        )
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The grid of features: cells, length of the vector in a cell, element type in the graphs."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+
+    def __post_init__(self) -> None:
+        _require(min(self.height, self.width, self.channels) > 0, "height, width and channels must be positive")
+        _require(self.dtype in ("float32", "float16"), f"dtype must be float32 or float16, is '{self.dtype}'")
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class: its value in the masks, its name, its colour in pictures, and whether such things move by themselves."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+    moving: bool = False
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.id < UNLABELLED, f"id must lie from 0 to {UNLABELLED - 1}, is {self.id}")
+        _require(all(0 <= c <= 255 for c in self.color), f"color must lie from 0 to 255, is {list(self.color)}")
+
+
+@dataclass(frozen=True)
+class LabelSpec:
+    """The masks: their size in pixels and the classes that occur in them."""
+
+    height: int
+    width: int
+    classes: tuple[LabelClass, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.height > 0 and self.width > 0, f"the size must be positive, is {self.height} x {self.width}")
+        ids = [c.id for c in self.classes]
+        _require(bool(ids), "classes is empty")
+        _require(len(set(ids)) == len(ids), f"a class id occurs twice in {ids}")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle and what its bytes must hash to."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        plain = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", self.file)
+        _require(plain is not None, f"file must be a plain name inside the bundle, is '{self.file}'")
+        _require(re.fullmatch(r"[0-9a-f]{64}", self.sha256) is not None, "sha256 must be 64 lower-case hex digits")
+
+
+@dataclass(frozen=True)
+class Graphs:
+    encode: FileEntry
+    forecast: FileEntry
+
+
+@dataclass(frozen=True)
+class ProofSpec:
+    """The reference outputs, and how far an engine may be from them."""
+
+    file: str
+    sha256: str
+    relative_l2: float  # of features, at most
+    cosine: float  # of features, at least
+    agreement: float  # share of mask pixels with the same label, at least
+    confidence: float  # mean absolute difference of confidence (0 to 1), at most
+
+    def __post_init__(self) -> None:
+        FileEntry(self.file, self.sha256)
+        for name in ("relative_l2", "cosine", "agreement", "confidence"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"{name} must lie from 0 to 1, is {value:g}")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured figure, with the command that measured it."""
+
+    metric: str
+    value: float
+    data: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    schema: int
+    name: str
+    version: str
+    description: str
+    licence: str
+    provenance: tuple[Provenance, ...]
+    image: ImageSpec
+    time: TimeSpec
+    features: FeatureSpec
+    samples: int
+    labels: LabelSpec
+    graphs: Graphs
+    proof: ProofSpec
+    scores: tuple[Score, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(bool(re.fullmatch(r"[A-Za-z0-9._-]+", self.name)), f"name has odd characters: '{self.name}'")
+        _require(self.samples >= 1, f"samples must be at least 1, is {self.samples}")
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """The manifest in `text`; `where` names the file in errors."""
+    data = _load_plain_yaml(text, where)
+    if not isinstance(data, dict):
+        raise BundleError(f"{where}: expected a mapping of fields, found {_kind(data)}")
+    # The version comes first: another schema has other fields, and naming those would mislead.
+    if data.get("schema") != SCHEMA:
+        raise BundleError(
+            f"{where}: schema version {data.get('schema')!r} is not supported, this re2pix_node reads {SCHEMA}: "
+            "export the bundle again, or install the release it was made for"
+        )
+    return _build(Manifest, data, "", where)
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The manifest as YAML that `parse_manifest` reads back."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(manifest)), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _load_plain_yaml(text: str, where: str) -> object:
+    """YAML's plain subset. Tags could construct objects, aliases could grow without bound, twins hide one another."""
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1
+            tag = getattr(event, "tag", None)
+            if tag is not None:
+                raise BundleError(f"{where}, line {line}: the YAML tag '{tag}' is not allowed: write plain values")
+            if isinstance(event, yaml.AliasEvent):
+                raise BundleError(f"{where}, line {line}: the YAML alias '*{event.anchor}' is not allowed: write it out")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_twins(node, where)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BundleError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _refuse_twins(node: yaml.Node | None, where: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise BundleError(f"{where}, line {key.start_mark.line + 1}: the field '{key.value}' occurs twice")
+            seen.add(key.value)
+            _refuse_twins(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_twins(value, where)
+
+
+T = TypeVar("T")
+_PLAIN_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _kind(value: object) -> str:
+    kinds = {**_PLAIN_KINDS, dict: "a mapping", list: "a list", types.NoneType: "nothing"}
+    return f"{kinds.get(type(value), type(value).__name__)} ({value!r:.40})"
+
+
+def _build(kind: type[T], data: object, path: str, where: str) -> T:
+    """`data` as the dataclass `kind`: every field known, present and of its type."""
+    at = path or "the manifest"
+    if not isinstance(data, dict):
+        raise BundleError(f"{where}: {at}: expected a mapping of fields, found {_kind(data)}")
+    fields: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = [str(name) for name in data if name not in fields]
+    if unknown:
+        raise BundleError(f"{where}: {at}: unknown field '{unknown[0]}'; known are {', '.join(fields)}")
+    missing = [name for name, f in fields.items() if name not in data and f.default is dataclasses.MISSING]
+    if missing:
+        raise BundleError(f"{where}: {at}: the field '{missing[0]}' is missing")
+    hints = typing.get_type_hints(kind)
+    values = {name: _value(hints[name], data[name], f"{path}.{name}".lstrip("."), where) for name in data}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise BundleError(f"{where}: {at}: {error}") from None
+
+
+def _value(kind: Any, data: object, path: str, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast(type, kind), data, path, where)
+    if typing.get_origin(kind) is tuple:
+        return _values(typing.get_args(kind), data, path, where)
+    number = kind is float and type(data) in (int, float) and math.isfinite(typing.cast(float, data))
+    if number:
+        return float(typing.cast(float, data))
+    if type(data) is not kind:
+        raise BundleError(f"{where}: {path}: expected {_PLAIN_KINDS[kind]}, found {_kind(data)}")
+    return data
+
+
+def _values(kinds: tuple[Any, ...], data: object, path: str, where: str) -> tuple[Any, ...]:
+    if not isinstance(data, list):
+        raise BundleError(f"{where}: {path}: expected a list, found {_kind(data)}")
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(data)
+    if len(kinds) != len(data):
+        raise BundleError(f"{where}: {path}: expected {len(kinds)} entries, found {len(data)}")
+    return tuple(_value(kind, item, f"{path}[{i}]", where) for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,115 @@
+"""Frames in, forecasts out. No ROS in it."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.buffer import Arrival, FrameBuffer, Timing
+from re2pix_node.bundle import Bundle
+from re2pix_node.engines.base import Engine, Features
+from re2pix_node.errors import EngineError
+from re2pix_node.geometry import Region, fit_frame
+from re2pix_node.manifest import NANOSECONDS, TimeSpec
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is expected after one source frame. Index 0 of `horizons`, `labels` and `confidence` is the frame itself."""
+
+    stamp: int  # of the newest source frame, ns
+    context_stamps: tuple[int, ...]  # oldest first, the last is `stamp`
+    spacing: int  # ns
+    horizons: tuple[int, ...]  # ns after `stamp`
+    observed: NDArray[Any]  # [h, w, C]: features of the source frame
+    features: NDArray[Any]  # [samples, K, h, w, C]: of the horizons after the first
+    labels: NDArray[Any]  # u8 [samples, K + 1, H', W']
+    confidence: NDArray[Any]  # u8 [samples, K + 1, H', W']
+    region: Region  # the part of the camera image that grids and masks cover
+
+    @property
+    def predicted_stamps(self) -> tuple[int, ...]:
+        return tuple(self.stamp + horizon for horizon in self.horizons)
+
+
+def timing_of(spec: TimeSpec) -> Timing:
+    """A manifest's seconds as the buffer's nanoseconds."""
+
+    def ns(seconds: float) -> int:
+        return round(seconds * NANOSECONDS)
+
+    return Timing(spec.context, ns(spec.stride), ns(spec.stride_min), ns(spec.stride_max), ns(spec.jitter))
+
+
+class Pipeline:
+    """Encodes every frame once, remembers it, and forecasts from what it remembers."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, fit: str | None = None) -> None:
+        self._engine = engine
+        self._spec = bundle.manifest
+        self._fit = fit or bundle.manifest.image.fit
+        self._buffer: FrameBuffer[Features] = FrameBuffer(timing_of(bundle.manifest.time))
+        self._region: Region | None = None
+        # What happened to frames that led to no forecast, and how the newest one arrived.
+        self.counts: Counter[str] = Counter()
+        self.arrival = Arrival.IN_ORDER
+        self.stage_seconds: dict[str, float] = {}
+
+    def observe(self, frame: NDArray[np.uint8], stamp: int) -> Forecast | None:
+        """Takes one camera frame, u8 [height, width, 3] RGB, seen at `stamp` (ns).
+
+        None when it was seen before or when there is no evenly spaced context for it yet.
+        """
+        self.stage_seconds = {}
+        if self._buffer.newest == stamp:
+            self.arrival = Arrival.REPEATED
+            self.counts["repeated"] += 1
+            return None
+        start = time.perf_counter()
+        picture, region = fit_frame(frame, self._spec.image.height, self._spec.image.width, self._fit)
+        if region != self._region:
+            # Cells of differently cut frames do not lie on one another.
+            self._buffer.clear()
+            self._region = region
+        fitted = time.perf_counter()
+        encoded = self._engine.encode(picture[None])
+        observed = self._engine.fetch(encoded)[0]
+        _require_finite(observed, "the encoder")
+        done = time.perf_counter()
+        self.stage_seconds = {"fit": fitted - start, "encode": done - fitted}
+        self.arrival = self._buffer.push(stamp, encoded)
+        return self._forecast(observed, region)
+
+    def reset(self) -> None:
+        """Forgets all frames."""
+        self._buffer.clear()
+
+    def _forecast(self, observed: NDArray[Any], region: Region) -> Forecast | None:
+        context = self._buffer.context()
+        if context is None:
+            self.counts["no context"] += 1
+            return None
+        start = time.perf_counter()
+        outputs = self._engine.forecast(context.frames)
+        _require_finite(outputs.features, "the forecaster")
+        self.stage_seconds["forecast"] = time.perf_counter() - start
+        steps = (0, *self._spec.time.horizons)
+        return Forecast(
+            stamp=context.stamps[-1],
+            context_stamps=context.stamps,
+            spacing=context.spacing,
+            horizons=tuple(step * context.spacing for step in steps),
+            observed=observed,
+            features=outputs.features,
+            labels=outputs.labels,
+            confidence=outputs.confidence,
+            region=region,
+        )
+
+
+def _require_finite(features: NDArray[Any], who: str) -> None:
+    if not np.isfinite(features).all():
+        raise EngineError(f"{who} gave features that are not finite: nothing is forecast from this frame")
