@@ -268,10 +268,9 @@ def _value(kind: Any, data: object, path: str, where: str) -> Any:
         return _build(typing.cast(type, kind), data, path, where)
     if typing.get_origin(kind) is tuple:
         return _values(typing.get_args(kind), data, path, where)
-    number = kind is float and type(data) in (int, float) and math.isfinite(typing.cast(float, data))
-    if number:
-        return float(typing.cast(float, data))
-    if type(data) is not kind:
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data):
+        return float(data)
+    if kind is float or type(data) is not kind:
         raise BundleError(f"{where}: {path}: expected {_PLAIN_KINDS[kind]}, found {_kind(data)}")
     return data
 

@@ -1,0 +1,46 @@
+"""`re2pix check`: what a bundle is, and which engines of this machine reproduce it."""
+
+import os
+from pathlib import Path
+
+from re2pix_node.bundle import Bundle, read_bundle, signatures
+from re2pix_node.engines import RUNTIMES, try_engine
+from re2pix_node.errors import EngineError
+
+
+def run_check(path: Path, threads: int) -> int:
+    bundle = read_bundle(path)
+    print("\n".join(describe(bundle)))
+    threads = threads or len(os.sched_getaffinity(0))
+    proved = 0
+    for runtime in RUNTIMES:
+        try:
+            precisions = runtime.precisions()
+        except EngineError as error:
+            print(f"  {runtime.name}: {error}")
+            continue
+        for precision in precisions:
+            engine, attempt = try_engine(runtime, bundle, precision, threads)
+            proved += attempt.fault is None
+            print(f"  {attempt}")
+    if not proved:
+        raise EngineError(f"no engine of this machine reproduces {path}: the lines above say why")
+    return 0
+
+
+def describe(bundle: Bundle) -> list[str]:
+    """A bundle in a few lines."""
+    m = bundle.manifest
+    lines = [
+        f"{m.name} {m.version} ({m.licence}): {m.description}",
+        f"  frames    {m.time.context}, {m.time.stride:g} s apart ({m.time.stride_min:g} to {m.time.stride_max:g}), "
+        f"{m.image.width} x {m.image.height}, {m.image.fit}",
+        f"  horizons  {', '.join(f'{step * m.time.stride:.2f} s' for step in m.time.horizons)}",
+        f"  classes   {', '.join(c.name for c in m.labels.classes)}",
+        f"  basis     {bundle.basis[:16]}",
+    ]
+    for graph, signature in signatures(m).items():
+        lines.append(f"  {graph:<9} {', '.join(f'{name} {tensor}' for name, tensor in signature.outputs.items())}")
+    lines += [f"  weights   {p.what}: {p.source}, {p.licence}" for p in m.provenance]
+    lines += [f"  score     {s.metric} {s.value:g} on {s.data} ({s.command})" for s in m.scores]
+    return lines

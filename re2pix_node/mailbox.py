@@ -1,0 +1,32 @@
+"""One slot between the executor, which must not wait, and the worker, which takes the newest."""
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+        self.overtaken = 0  # items that a newer one replaced before they were taken
+
+    def put(self, item: T) -> None:
+        with self._changed:
+            self.overtaken += self._item is not None
+            self._item = item
+            self._changed.notify()
+
+    def take(self) -> T | None:
+        """Waits for an item; None once the mailbox is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._item is not None or self._closed)
+            item, self._item = self._item, None
+            return None if self._closed else item
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()

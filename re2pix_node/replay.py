@@ -1,0 +1,135 @@
+"""A recording through the pipeline, every frame, offline: the same bytes come out of every run."""
+
+import contextlib
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from re2pix_node.bag_writer import BagWriter
+from re2pix_node.bags import BagFrame, CameraTopic, Recording, open_recording
+from re2pix_node.bundle import Bundle
+from re2pix_node.engines.base import Engine
+from re2pix_node.errors import BagError, ImageError, Re2pixError
+from re2pix_node.images import decode
+from re2pix_node.manifest import NANOSECONDS
+from re2pix_node.messages import (
+    Circumstances,
+    bag_types,
+    forecast_message,
+    output_messages,
+    output_names,
+)
+from re2pix_node.partial import write_beside
+from re2pix_node.pipeline import Forecast, Pipeline
+from re2pix_node.preview import VideoWriter, forecast_sheet, open_video
+
+TOPIC = "/re2pix_node/output"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a replay did."""
+
+    frames: int
+    forecasts: int
+    undecodable: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to replay, and what to write."""
+
+    recording: Path
+    output: Path
+    topic: str | None = None
+    kinds: Sequence[str] = ("segmentation", "confidence")
+    video: Path | None = None
+    replace: bool = False
+
+
+def replay(job: Job, bundle: Bundle, engine: Engine, fit: str | None = None, progress: bool = True) -> Summary:
+    """Writes the forecasts of a recording to a rosbag2 MCAP, and a preview video when asked."""
+    pipeline = Pipeline(bundle, engine, fit)
+    start = time.perf_counter()
+    frames = forecasts = undecodable = 0
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(open_recording(job.recording))
+        camera = recording.camera(job.topic)
+        writer = stack.enter_context(BagWriter(job.output, job.replace))
+        video = stack.enter_context(_video(job, recording, camera)) if job.video else None
+        bar = tqdm(recording.frames(camera), "replay", camera.count, unit="frame", disable=not progress)
+        for source in stack.enter_context(contextlib.closing(bar)):
+            frames += 1
+            try:
+                picture = decode(source.message)
+            except ImageError as error:
+                undecodable += 1
+                bar.write(f"frame {frames} at {source.stamp / NANOSECONDS:.3f} s left out: {error}")
+                continue
+            forecast = pipeline.observe(picture, source.stamp)
+            if forecast is not None:
+                forecasts += 1
+                _write(writer, bundle, engine, forecast, source, job.kinds)
+                if video:
+                    video.write(forecast_sheet(picture, forecast, bundle.manifest.labels))
+        if not forecasts:
+            raise Re2pixError(_why_nothing(job, bundle, frames, pipeline, recording.problem))
+    return Summary(frames, forecasts, undecodable, time.perf_counter() - start, _notes(pipeline, recording))
+
+
+def _write(
+    writer: BagWriter, bundle: Bundle, engine: Engine, forecast: Forecast, source: BagFrame, kinds: Sequence[str]
+) -> None:
+    types = bag_types()
+    names = output_names(bundle, kinds)
+    made = Circumstances(f"{engine.name} {engine.precision}", source.frame_id)
+    # Log times are those of the source: played together, forecasts appear with their frame.
+    writer.write(f"{TOPIC}/forecast", forecast_message(types, bundle, forecast, names, made), source.received)
+    for name, message in output_messages(types, bundle, forecast, names, source.frame_id):
+        writer.write(f"{TOPIC}/{name}", message, source.received)
+
+
+def _why_nothing(job: Job, bundle: Bundle, frames: int, pipeline: Pipeline, problem: str | None) -> str:
+    spec = bundle.manifest.time
+    why = ", ".join(f"{count} {what}" for what, count in pipeline.counts.items()) or "none could be decoded"
+    return (
+        f"{job.recording}: no forecast from {frames} frames ({problem or why}): {bundle.manifest.name} needs "
+        f"{spec.context} frames {spec.stride_min:g} to {spec.stride_max:g} s apart, by their header stamps"
+    )
+
+
+def _notes(pipeline: Pipeline, recording: Recording) -> tuple[str, ...]:
+    counts = [f"{count} frames without a forecast: {what}" for what, count in sorted(pipeline.counts.items())]
+    return (*counts, *([recording.problem] if recording.problem else []))
+
+
+@contextlib.contextmanager
+def _video(job: Job, recording: Recording, camera: CameraTopic) -> Iterator[VideoWriter]:
+    assert job.video is not None
+    rate = frame_rate(recording, camera)
+    with write_beside(job.video, job.replace) as partial, open_video(partial, rate) as video:
+        yield video
+
+
+def frame_rate(recording: Recording, camera: CameraTopic, look_at: int = 50) -> float:
+    """Frames a second of a camera, by the median step between its first stamps."""
+    stamps: deque[int] = deque()
+    with contextlib.closing(recording.frames(camera)) as frames:
+        for frame in frames:
+            stamps.append(frame.stamp)
+            if len(stamps) == look_at:
+                break
+    steps: NDArray[np.int64] = np.diff(np.array(stamps, np.int64))
+    forward = [int(step) for step in steps if step > 0]
+    if not forward:
+        raise BagError(f"{camera.name}: its stamps do not move on, so a video has no frame rate: leave --video out")
+    return min(NANOSECONDS / statistics.median(forward), 240.0)

@@ -1,0 +1,25 @@
+import os
+
+# Before anything imports rclpy: tests talk on this machine only, and to nobody else on it.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+import pytest  # noqa: E402
+
+from re2pix_node.bundle import Bundle  # noqa: E402
+from tests.helpers.drive_bag import make_drive_bag  # noqa: E402
+from tests.helpers.tiny_bundle import make_tiny_bundle  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle; tests that damage a bundle make a copy."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def drive_bag(tmp_path_factory: pytest.TempPathFactory):
+    """Three seconds of the made-up drive at 30 Hz."""
+    path = tmp_path_factory.mktemp("drives") / "drive"
+    make_drive_bag(path)
+    return path
