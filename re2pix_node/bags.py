@@ -124,9 +124,10 @@ class Recording:
 
 def open_recording(path: Path) -> Recording:
     """Opens a rosbag2 folder, with or without its metadata.yaml, or a single .mcap or .db3 file."""
-    if not path.exists():
-        raise BagError(f"{path}: does not exist: check the path")
-    file_paths, counts = _files_and_counts(path) if path.is_dir() else ([path], {})
+    try:
+        file_paths, counts = _files_and_counts(path) if path.is_dir() else ([path], {})
+    except OSError as error:
+        raise BagError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
     if not file_paths:
         raise BagError(f"{path}: holds no .mcap or .db3 file: give a folder that ros2 bag recorded, or a file of one")
     resources = ExitStack()
@@ -186,11 +187,15 @@ def _by_number(name: str) -> list[int | str]:
 
 def _open_file(path: Path, resources: ExitStack) -> StorageFile | BagError:
     try:
-        if not first_bytes(path).startswith(ZSTD_MAGIC):
-            return open_storage(path, path)
-        folder = Path(resources.enter_context(TemporaryDirectory(prefix="re2pix-")))
-        unpack_file(path, folder / "unpacked")
-        return open_storage(folder / "unpacked", path)
+        start = first_bytes(path)
+    except BagError as error:
+        return error
+    plain = path
+    if start.startswith(ZSTD_MAGIC):
+        plain = Path(resources.enter_context(TemporaryDirectory(prefix="re2pix-"))) / path.stem
+        unpack_file(path, plain)
+    try:
+        return open_storage(plain, path)
     except BagError as error:
         return error
 

@@ -1,23 +1,32 @@
-"""Encoded frames of the recent past, sampled by their stamps."""
+"""The rolling buffer of encoded frames, sampled by header stamp. All times are whole nanoseconds."""
 
-import bisect
-from collections.abc import Iterator
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Enough for a camera at 300 Hz and a context of 0.8 s. Faster than that nothing is sampled better, only kept longer.
-FRAMES_MAX = 256
+# Frames kept per longest stride. A camera this fast (267 Hz at a stride of 0.24 s) already offers every spacing to
+# within 1/64 of it; what comes faster, as from a broken clock, is thinned out.
+FRAMES_PER_STRIDE = 64
+
+
+class Arrival(Enum):
+    """How a frame's stamp follows on the one before; the value completes the sentence "this frame ..."."""
+
+    IN_ORDER = "follows in order"
+    REPEATED = "has the stamp of the one before: it is ignored"
+    JUMPED_BACK = "jumps back in time: earlier frames are forgotten"
+    AFTER_GAP = "comes after a gap too long to forecast across: earlier frames are forgotten"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How a context is spaced. Times are nanoseconds."""
+    """How the frames of a context must be spaced, ns."""
 
-    context: int  # frames
-    stride: int  # the spacing wished for
+    context: int  # frames in a context
+    stride: int  # nominal spacing
     stride_min: int
     stride_max: int
     jitter: int  # how far a frame may lie from the even grid
@@ -25,19 +34,29 @@ class Timing:
     def __post_init__(self) -> None:
         if self.context < 1:
             raise ValueError(f"context must be at least 1, is {self.context}")
-        if not 0 < self.stride_min <= self.stride <= self.stride_max:
-            raise ValueError("0 < stride_min <= stride <= stride_max does not hold")
-        if not 0 <= self.jitter < self.stride_min / 4:
-            raise ValueError(f"jitter must lie from 0 to below stride_min / 4, is {self.jitter}")
+        if self.stride_min <= 0:
+            raise ValueError(f"stride_min must be positive, is {self.stride_min}")
+        if not self.stride_min <= self.stride <= self.stride_max:
+            raise ValueError(f"stride must lie from {self.stride_min} to {self.stride_max}, is {self.stride}")
+        # Neighbours of a context lie at least stride_min - 2 * jitter apart. While that is positive, a context cannot
+        # run backwards nor pick one frame twice.
+        if not 0 <= 2 * self.jitter < self.stride_min:
+            raise ValueError(f"jitter must lie from 0 to below half of {self.stride_min}, is {self.jitter}")
 
+    @property
+    def longest_span(self) -> int:
+        """From the oldest to the newest frame of a context."""
+        return (self.context - 1) * self.stride_max
 
-class Arrival(Enum):
-    """How a frame's stamp follows on the one before."""
+    @property
+    def longest_gap(self) -> int:
+        """Between neighbours of a context (of two frames or more).
 
-    IN_ORDER = "follows in order"
-    REPEATED = "repeats the stamp before it and is ignored"
-    JUMPED_BACK = "jumps back in time: earlier frames are forgotten"
-    AFTER_GAP = "comes after a gap: earlier frames are forgotten"
+        The newest and the oldest frame lie on the grid by definition; each of the others may lie `jitter` off it. So
+        neighbours are at most stride_max apart in a context of two frames, one jitter more in one of three (the middle
+        frame is off), and two jitters more in longer ones (two inner frames are off, away from each other).
+        """
+        return self.stride_max + min(self.context - 2, 2) * self.jitter
 
 
 @dataclass(frozen=True)
@@ -46,33 +65,34 @@ class Context(Generic[T]):
 
     frames: tuple[T, ...]
     stamps: tuple[int, ...]
-    spacing: int  # mean time between them, ns
+    spacing: int  # mean spacing really used
 
 
 class FrameBuffer(Generic[T]):
+    """Remembers the frames that contexts can still be made of."""
+
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._stamps: list[int] = []  # rising
+        self._most = 1 + FRAMES_PER_STRIDE * (timing.context - 1)
+        # Side by side, and strictly rising by stamp.
+        self._stamps: list[int] = []
         self._frames: list[T] = []
-        # Two neighbours in a context are at most one spacing and both their deviations apart.
-        self._gap = timing.stride_max + 2 * timing.jitter
-        self._span = (timing.context - 1) * timing.stride_max
 
     def __len__(self) -> int:
         return len(self._stamps)
 
     @property
     def newest(self) -> int | None:
+        """The stamp of the newest frame."""
         return self._stamps[-1] if self._stamps else None
 
     def clear(self) -> None:
-        self._stamps.clear()
-        self._frames.clear()
+        self._forget(len(self))
 
     def push(self, stamp: int, frame: T) -> Arrival:
-        """Takes a frame, and forgets those that no later context can use."""
+        """Takes a frame, and forgets those that no context from this one on can use."""
         if stamp < 0:
-            raise ValueError(f"a stamp cannot be negative, is {stamp} ns")
+            raise ValueError(f"stamp must not be negative, is {stamp}")
         arrival = self._arrival(stamp)
         if arrival is Arrival.REPEATED:
             return arrival
@@ -80,68 +100,92 @@ class FrameBuffer(Generic[T]):
             self.clear()
         self._stamps.append(stamp)
         self._frames.append(frame)
-        useless = max(bisect.bisect_left(self._stamps, stamp - self._span), len(self) - FRAMES_MAX)
-        del self._stamps[:useless], self._frames[:useless]
+        self._forget(bisect_left(self._stamps, stamp - self._timing.longest_span))
+        if len(self) > self._most:
+            self._thin_out()
         return arrival
+
+    def context(self) -> Context[T] | None:
+        """The context headed by the newest frame, its spacing as near to the nominal stride as the camera offers."""
+        if not self._stamps:
+            return None
+        if self._timing.context == 1:
+            return self._context_of([len(self) - 1], self._timing.stride)
+        for first in self._first_steps():
+            picks = self._follow(first)
+            if self._is_even(picks):
+                steps = len(picks) - 1
+                span = self._behind(picks[-1])
+                return self._context_of(picks, (span + steps // 2) // steps)
+        return None
 
     def _arrival(self, stamp: int) -> Arrival:
         newest = self.newest
-        if newest is None or newest < stamp <= newest + self._gap:
+        if newest is None or 0 < stamp - newest <= self._timing.longest_gap:
             return Arrival.IN_ORDER
         if stamp == newest:
             return Arrival.REPEATED
-        return Arrival.JUMPED_BACK if stamp < newest else Arrival.AFTER_GAP
+        if stamp < newest:
+            return Arrival.JUMPED_BACK
+        # A context of one frame has nothing to straddle, so no gap costs it anything.
+        return Arrival.AFTER_GAP if self._timing.context > 1 else Arrival.IN_ORDER
 
-    def context(self) -> Context[T] | None:
-        """The context headed by the newest frame, with the spacing nearest to the stride that these frames offer."""
-        if len(self) < self._timing.context:
-            return None
-        if self._timing.context == 1:
-            return Context((self._frames[-1],), (self._stamps[-1],), self._timing.stride)
-        candidates = (picked for first in self._first_steps() if (picked := self._pick(first)) is not None)
-        best = min(candidates, key=self._off_stride, default=None)
-        if best is None:
-            return None
-        stamps = tuple(self._stamps[i] for i in best)
-        return Context(tuple(self._frames[i] for i in best), stamps, self._spacing(best))
+    def _forget(self, count: int) -> None:
+        del self._stamps[:count]
+        del self._frames[:count]
 
-    def _first_steps(self) -> Iterator[int]:
-        """Frames that can stand directly before the newest: each offers a spacing."""
-        timing, newest = self._timing, self._stamps[-1]
-        start = bisect.bisect_left(self._stamps, newest - timing.stride_max - timing.jitter)
-        stop = bisect.bisect_right(self._stamps, newest - timing.stride_min + timing.jitter)
-        return iter(range(start, min(stop, len(self) - 1)))
+    def _thin_out(self) -> None:
+        """Drops the frame whose loss leaves the smallest hole, so that what stays still spans a context."""
+        stamps = self._stamps
+        drop = min(range(1, len(stamps) - 1), key=lambda i: stamps[i + 1] - stamps[i - 1])
+        del self._stamps[drop]
+        del self._frames[drop]
 
-    def _pick(self, first: int) -> list[int] | None:
-        """Indices of an even context, oldest first, that begins with the step from the newest frame to `first`."""
-        newest = len(self) - 1
-        picked = [newest, first]
-        while len(picked) < self._timing.context:
-            # Each frame is looked for where the mean of the steps so far puts it, so that errors do not add up.
-            steps = len(picked) - 1
-            so_far = self._stamps[newest] - self._stamps[picked[-1]]
-            index = self._nearest(self._stamps[newest] - so_far * (steps + 1) // steps)
-            if index >= picked[-1]:
-                return None
-            picked.append(index)
-        picked.reverse()
-        return picked if self._is_even(picked) else None
+    def _behind(self, index: int) -> int:
+        return self._stamps[-1] - self._stamps[index]
 
-    def _nearest(self, stamp: int) -> int:
-        after = bisect.bisect_left(self._stamps, stamp)
-        around = [i for i in (after - 1, after) if 0 <= i < len(self)]
-        return min(around, key=lambda i: abs(self._stamps[i] - stamp))
+    def _first_steps(self) -> list[int]:
+        """Indices of the frames that may stand next to the newest, the most wanted first."""
+        timing = self._timing
+        oldest = bisect_left(self._stamps, self._stamps[-1] - timing.stride_max - timing.jitter)
+        beyond = bisect_left(self._stamps, self._stamps[-1] - timing.stride_min + timing.jitter + 1)
+        return sorted(range(oldest, beyond), key=self._distance_from_nominal)
 
-    def _is_even(self, picked: list[int]) -> bool:
-        spacing, newest = self._spacing(picked), self._stamps[-1]
-        if not self._timing.stride_min <= spacing <= self._timing.stride_max:
-            return False
-        grid = [newest - step * spacing for step in reversed(range(len(picked)))]
-        return all(abs(self._stamps[i] - at) <= self._timing.jitter for i, at in zip(picked, grid, strict=True))
+    def _distance_from_nominal(self, index: int) -> tuple[int, int]:
+        # At 25 Hz, 0.16 and 0.20 s are equally near to 0.18 s, and the least noise in the stamps would swap them, and
+        # with them the horizons, from frame to frame. So a longer step counts as 1/64 of the stride farther than it
+        # is: ties, and what noise makes of ties, go to the shorter one.
+        excess = self._behind(index) - self._timing.stride
+        lean = self._timing.stride // 64 if excess > 0 else 0
+        return abs(excess) + lean, self._behind(index)
 
-    def _spacing(self, picked: list[int]) -> int:
-        return (self._stamps[picked[-1]] - self._stamps[picked[0]]) // (len(picked) - 1)
+    def _follow(self, first: int) -> list[int]:
+        """Indices from the newest frame on, by way of `first`: each frame is the one nearest to where the mean spacing
+        so far puts it."""
+        picks = [len(self) - 1, first]
+        for steps in range(1, self._timing.context - 1):
+            target = self._stamps[-1] - self._behind(picks[-1]) * (steps + 1) // steps
+            picks.append(self._nearest(target))
+        return picks
 
-    def _off_stride(self, picked: list[int]) -> int:
-        # Equally far from the stride: the first, which is the longer one, wins.
-        return abs(self._spacing(picked) - self._timing.stride)
+    def _nearest(self, target: int) -> int:
+        """Index of the frame nearest to a time before the newest; of two equally near the newer."""
+        after = bisect_left(self._stamps, target)
+        if after == 0 or self._stamps[after] - target <= target - self._stamps[after - 1]:
+            return after
+        return after - 1
+
+    def _is_even(self, picks: list[int]) -> bool:
+        # Both sides are multiplied by the number of steps: the mean spacing need not be a whole number of ns.
+        timing, steps, span = self._timing, len(picks) - 1, self._behind(picks[-1])
+        return timing.stride_min * steps <= span <= timing.stride_max * steps and all(
+            abs(i * span - self._behind(pick) * steps) <= timing.jitter * steps for i, pick in enumerate(picks)
+        )
+
+    def _context_of(self, picks: list[int], spacing: int) -> Context[T]:
+        oldest_first = picks[::-1]
+        return Context(
+            frames=tuple(self._frames[i] for i in oldest_first),
+            stamps=tuple(self._stamps[i] for i in oldest_first),
+            spacing=spacing,
+        )

@@ -1,7 +1,11 @@
 import os
+from pathlib import Path
 
 # Before anything imports rclpy: tests talk on this machine only, and to nobody else on it.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ.setdefault(
+    "FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).resolve().parents[1] / "config" / "fastdds.xml")
+)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 import pytest  # noqa: E402

@@ -26,6 +26,7 @@ from re2pix_node.images import decode
 from tests import bag_files
 from tests.bag_files import CAMERA, COMPRESSED, IMAGE, received
 
+ROOT = Path(__file__).resolve().parents[1]
 COUNT = 12
 SQLITE3, MCAP = StoragePlugin.SQLITE3, StoragePlugin.MCAP
 
@@ -184,6 +185,23 @@ class TestEveryRecorder:
             open_recording(folder)
         assert not list(unpacked.iterdir())
 
+    def test_no_room_to_unpack(self, tmp_path):
+        messages = [(CAMERA, received(0), bag_files.image(0, 640, 480))]
+        folder = RECORDERS["mcap, file compressed"](tmp_path / "drive", messages)
+        program = (
+            "import resource, sys\n"
+            "from pathlib import Path\n"
+            "from re2pix_node.bags import BagError, open_recording\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+            "try:\n"
+            "    open_recording(Path(sys.argv[1]))\n"
+            "except BagError as error:\n"
+            "    print(error)\n"
+        )
+        run = subprocess.run([sys.executable, "-c", program, folder], cwd=ROOT, capture_output=True, text=True)
+        assert run.stderr == ""
+        assert re.fullmatch(r".*drive.mcap.zstd: cannot be unpacked into .*: set TMPDIR to a folder .*\n", run.stdout)
+
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8", "jpeg"])
 @pytest.mark.parametrize("storage", [SQLITE3, MCAP])
@@ -245,8 +263,9 @@ class TestWhatIsNoRecording:
         assert "\n" not in message
         return message
 
-    def test_missing(self, tmp_path):
-        assert "does not exist" in self.refusal(tmp_path / "drive")
+    @pytest.mark.parametrize("name", ["drive", "drive.mcap", "a" * 300])
+    def test_missing(self, tmp_path, name):
+        assert "check the path" in self.refusal(tmp_path / name)
 
     def test_folder_without_bag_files(self, tmp_path):
         (tmp_path / "notes.txt").write_text("nothing")
