@@ -1,15 +1,16 @@
 """The ROS 2 package (ament_python); `make` builds it through ros2_ws with colcon."""
 
-from glob import glob
+from collections.abc import Sequence
+from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.develop import develop
 
 
-class DevelopWithEnvShebang(develop):
+class DevelopWithEnvShebang(develop):  # type: ignore[misc]
     """`colcon build --symlink-install` runs develop, which ignores the shebang that setup.cfg asks for."""
 
-    def write_script(self, script_name, contents, mode="t", blockers=()):
+    def write_script(self, script_name: str, contents: str, mode: str = "t", blockers: Sequence[str] = ()) -> None:
         body = contents.partition("\n")[2]
         super().write_script(script_name, f"#!/usr/bin/env python3\n{body}", mode, blockers)
 
@@ -29,7 +30,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package}"]),
         (f"share/{package}", ["package.xml"]),
-        (f"share/{package}/config", glob("config/*")),
+        (f"share/{package}/config", [str(path) for path in sorted(Path("config").iterdir())]),
     ],
     python_requires=">=3.10",
     install_requires=["setuptools"],

@@ -35,7 +35,7 @@ _DAMAGED = "is damaged"
 # all of its memory.
 _LARGEST = 1 << 30
 
-# mcap does not check what it reads, so damage shows as whatever its parsing and unpacking run into.
+# mcap does not check what it reads, so damage shows as whatever parsing and unpacking run into (lz4: RuntimeError).
 _MCAP_DAMAGE = (
     McapError,
     OSError,

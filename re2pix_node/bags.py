@@ -23,7 +23,6 @@ from re2pix_node.errors import BagError
 _PACKAGE = "sensor_msgs/msg/"
 _CAMERA_TYPES = (f"{_PACKAGE}Image", f"{_PACKAGE}CompressedImage")
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-_GIVE_A_BAG = "give a folder that ros2 bag recorded, or an .mcap or .db3 file"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Recording:
             if file.damage:
                 damages.append(f"{file.name} {file.damage}")
         if undecodable:
-            damages.append(f"{self.path.name} has messages that cannot be decoded ({undecodable})")
+            damages.append(f"{self.path} has messages that cannot be decoded ({undecodable})")
         self.problem = self._what_is_missing(topic, read, damages)
 
     def _what_is_missing(self, topic: CameraTopic, read: int, damages: list[str]) -> str | None:
@@ -115,11 +114,9 @@ class Recording:
         # Damage that cost other topics only is no problem of this one.
         if not fewer and (not damages or read == topic.count):
             return None
-        cause = "; ".join(damages) or f"{self.path.name} is damaged"
-        frames = (
-            f"{read} of {topic.count} frames were" if fewer else "1 frame was" if read == 1 else f"{read} frames were"
-        )
-        return f"{cause}: {frames} read, the rest is lost"
+        cause = "; ".join(damages) or f"{self.path} is damaged"
+        known = f" of {topic.count}" if fewer else ""
+        return f"{cause}: {read}{known} frame{'' if read == 1 and not known else 's'} read, the rest is lost"
 
 
 def open_recording(path: Path) -> Recording:
@@ -132,13 +129,9 @@ def open_recording(path: Path) -> Recording:
         raise BagError(f"{path}: holds no .mcap or .db3 file: give a folder that ros2 bag recorded, or a file of one")
     resources = ExitStack()
     try:
-        opened = [_open_file(file_path, resources) for file_path in file_paths]
-        files = [file for file in opened if not isinstance(file, BagError)]
-        errors = {
-            file_path.name: error
-            for file_path, error in zip(file_paths, opened, strict=True)
-            if isinstance(error, BagError)
-        }
+        opened = {file_path.name: _open_file(file_path, resources) for file_path in file_paths}
+        files = [file for file in opened.values() if not isinstance(file, BagError)]
+        errors = {name: error for name, error in opened.items() if isinstance(error, BagError)}
         if not files:
             raise next(iter(errors.values()))
         topics = _topics(path, files, counts, whole=not errors)
@@ -151,18 +144,13 @@ def open_recording(path: Path) -> Recording:
 def _files_and_counts(folder: Path) -> tuple[list[Path], dict[Topic, int]]:
     """The files of a rosbag2 folder in their order, and what its metadata says about the numbers of messages."""
     names, counts = _metadata(folder)
-    present = {file.name: file for file in folder.iterdir() if file.name.endswith(_SUFFIXES)}
+    present = {file.name for file in folder.iterdir() if file.name.endswith(_SUFFIXES)}
     # A killed recorder leaves no metadata, and files are renamed without telling it.
-    if not any(name in present for name in names):
-        # A recorder killed while it compressed leaves both; the compressed one is not whole.
-        names = sorted(
-            (
-                name
-                for name in present
-                if name.removesuffix(".zstd") == name or name.removesuffix(".zstd") not in present
-            ),
-            key=_by_number,
-        )
+    if present.isdisjoint(names):
+        # A recorder killed while it compressed leaves both files; the compressed one is not whole.
+        names = sorted((name for name in present if name.removesuffix(".zstd") not in present - {name}), key=_by_number)
+        if len({re.sub(r"(_\d+)?(\.\w+)+$", "", name) for name in names}) > 1:
+            raise BagError(f"{folder}: holds several recordings and no metadata.yaml: give one of {', '.join(names)}")
     return [folder / name for name in names], counts
 
 

@@ -89,7 +89,9 @@ def read_bundle(path: Path) -> Bundle:
 def read_manifest(path: Path) -> Manifest:
     manifest = path / MANIFEST
     if not path.is_dir():
-        raise BundleError(f"{path}: there is no such folder: give the folder of a bundle, the one with {MANIFEST} in it")
+        raise BundleError(
+            f"{path}: there is no such folder: give the folder of a bundle, the one with {MANIFEST} in it"
+        )
     try:
         if manifest.stat().st_size > MANIFEST_BYTES_MAX:
             raise BundleError(f"{manifest}: larger than {MANIFEST_BYTES_MAX} bytes: this is no manifest")

@@ -28,7 +28,7 @@ def write_bundle(
     proof: Mapping[str, NDArray[Any]],
     replace: bool = False,
 ) -> Bundle:
-    """Writes a bundle and reads it back. The hashes in `manifest` are filled in here; what they say before is ignored."""
+    """Writes a bundle and reads it back. The hashes in `manifest` are filled in here, whatever they said before."""
     encoded = {name: _serialized(name, model) for name, model in graphs.items()}
     archive = io.BytesIO()
     np.savez_compressed(archive, **{name: np.asarray(proof[name]) for name in proof_tensors(manifest)})  # type: ignore[arg-type]
@@ -53,7 +53,9 @@ def _serialized(name: str, model: "onnx.ModelProto") -> bytes:
 
     for opset in model.opset_import:
         if opset.domain not in ("", "ai.onnx"):
-            raise BundleError(f"{name}: operators of the domain '{opset.domain}' run in one engine only: export without them")
+            raise BundleError(
+                f"{name}: operators of the domain '{opset.domain}' run in one engine only: export without them"
+            )
         if opset.version > OPSET_MAX:
             raise BundleError(f"{name}: opset {opset.version} is newer than {OPSET_MAX}, which TensorRT 10.3 reads")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
@@ -62,7 +64,8 @@ def _serialized(name: str, model: "onnx.ModelProto") -> bytes:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BundleError(f"{name}: not a valid ONNX graph: {str(error).splitlines()[0]}") from None
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def _sha256(data: bytes) -> str:

@@ -20,7 +20,7 @@ def run_check(path: Path, threads: int) -> int:
             print(f"  {runtime.name}: {error}")
             continue
         for precision in precisions:
-            engine, attempt = try_engine(runtime, bundle, precision, threads)
+            _, attempt = try_engine(runtime, bundle, precision, threads)
             proved += attempt.fault is None
             print(f"  {attempt}")
     if not proved:

@@ -1,6 +1,7 @@
 """The `re2pix` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
     except Re2pixError as error:
         print(f"re2pix {options.command}: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output left, as `head` does. What is still buffered must not raise again at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
@@ -44,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     replay = commands.add_parser("replay", help="run every frame of a recording, offline, into a bag of forecasts")
-    replay.add_argument("recording", type=Path, metavar="IN", help="a rosbag2 folder (MCAP or sqlite3) or an .mcap file")
+    replay.add_argument(
+        "recording", type=Path, metavar="IN", help="a rosbag2 folder (MCAP or sqlite3) or an .mcap file"
+    )
     replay.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the rosbag2 folder to write")
     _add_bundle(replay)
     replay.add_argument("--topic", help="the camera topic, where the recording has several")
@@ -104,7 +109,9 @@ def _replay(options: argparse.Namespace) -> int:
     for note in done.notes:
         print(f"re2pix replay: {note}", file=sys.stderr)
     rate = done.frames / done.seconds
-    print(f"{done.frames} frames, {done.forecasts} forecasts, {done.undecodable} undecodable; {rate:.1f} frames a second")
+    print(
+        f"{done.frames} frames, {done.forecasts} forecasts, {done.undecodable} undecodable; {rate:.1f} frames a second"
+    )
     print(f"engine {engine.name} {engine.precision}")
     for written in filter(None, (options.video, options.output)):
         print(written)

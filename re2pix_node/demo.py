@@ -43,7 +43,9 @@ def run_demo(options: argparse.Namespace) -> int:
     try:
         import rclpy
     except ImportError as error:
-        raise Re2pixError(f"ROS 2 is not here ({error}): source it, or run make demo; re2pix doctor says more") from None
+        raise Re2pixError(
+            f"ROS 2 is not here ({error}): source it, or run make demo; re2pix doctor says more"
+        ) from None
     bundle = read_bundle(options.bundle)
     frames, rate = _load_drive(options.drive, options.seconds)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -186,6 +188,7 @@ def _table(seen: Seen) -> str:
     stamps = sorted(seen.forecasts)
     seconds = (stamps[-1] - stamps[0]) / NANOSECONDS or 1.0
     lost = len(seen.sent) - int(told["frames received"])
+    overtaken, undecodable = told["frames overtaken"], told["frames undecodable"]
     rows = {
         "engine": told["engine"],
         "frames in": f"{len(seen.sent)} sent, {told['frames received']} received",
@@ -193,7 +196,7 @@ def _table(seen: Seen) -> str:
         "rate": f"{(len(stamps) - 1) / seconds:.1f} Hz",
         "latency p50": f"{percentile(latencies, 0.5):.1f} ms from sending the image to receiving the forecast",
         "latency p99": f"{percentile(latencies, 0.99):.1f} ms",
-        "drops": f"{told['frames overtaken']} overtaken, {lost} lost on the way, {told['frames undecodable']} undecodable",
+        "drops": f"{overtaken} overtaken, {lost} lost on the way, {undecodable} undecodable",
     }
     return "\n".join(f"  {name:<14} {value}" for name, value in rows.items())
 

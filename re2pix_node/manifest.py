@@ -61,11 +61,12 @@ class TimeSpec:
         _require(self.context >= 1, f"context must be at least 1, is {self.context}")
         _require(
             0 < self.stride_min <= self.stride <= self.stride_max,
-            f"0 < stride_min <= stride <= stride_max does not hold: {self.stride_min}, {self.stride}, {self.stride_max}",
+            "0 < stride_min <= stride <= stride_max does not hold: "
+            f"{self.stride_min:g}, {self.stride:g}, {self.stride_max:g}",
         )
         _require(
-            0 <= self.jitter < self.stride_min / 4,
-            f"jitter must lie from 0 to below a quarter of stride_min ({self.stride_min / 4:g}), is {self.jitter:g}",
+            0 <= 2 * self.jitter < self.stride_min,
+            f"jitter must lie from 0 to below half of stride_min ({self.stride_min / 2:g}), is {self.jitter:g}",
         )
         _require(
             bool(self.horizons) and self.horizons[0] >= 1 and list(self.horizons) == sorted(set(self.horizons)),
@@ -89,7 +90,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: its value in the masks, its name, its colour in pictures, and whether such things move by themselves."""
+    """One class: its value in the masks, its name, its colour in pictures, and whether it moves by itself."""
 
     id: int
     name: str
@@ -208,12 +209,14 @@ def _load_plain_yaml(text: str, where: str) -> object:
     """YAML's plain subset. Tags could construct objects, aliases could grow without bound, twins hide one another."""
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1  # type: ignore[union-attr]  # every event of a text has its mark
             tag = getattr(event, "tag", None)
             if tag is not None:
                 raise BundleError(f"{where}, line {line}: the YAML tag '{tag}' is not allowed: write plain values")
             if isinstance(event, yaml.AliasEvent):
-                raise BundleError(f"{where}, line {line}: the YAML alias '*{event.anchor}' is not allowed: write it out")
+                raise BundleError(
+                    f"{where}, line {line}: the YAML alias '*{event.anchor}' is not allowed: write it out"
+                )
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_twins(node, where)
         return yaml.safe_load(text)
@@ -282,7 +285,9 @@ def _values(kinds: tuple[Any, ...], data: object, path: str, where: str) -> tupl
         kinds = (kinds[0],) * len(data)
     if len(kinds) != len(data):
         raise BundleError(f"{where}: {path}: expected {len(kinds)} entries, found {len(data)}")
-    return tuple(_value(kind, item, f"{path}[{i}]", where) for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+    return tuple(
+        _value(kind, item, f"{path}[{i}]", where) for i, (kind, item) in enumerate(zip(kinds, data, strict=True))
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """NumPy to messages and back, and nothing else.
 
-The same code fills the messages of rclpy (the node) and of rosbags (replay, which works without ROS): both take all fields
-by keyword, and differ only in what they want for an array.
+The same code fills the messages of rclpy (the node) and of rosbags (replay, which works without ROS): both take all
+fields by keyword, and differ only in what they want for an array.
 """
 
 import array
@@ -70,7 +70,7 @@ def _ros_array(values: NDArray[Any]) -> Any:
     if values.dtype == np.bool_:
         return values.tolist()
     filled = array.array({"uint8": "B", "float32": "f"}[values.dtype.name])
-    filled.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    filled.frombytes(np.ascontiguousarray(values).data.cast("B"))
     return filled
 
 

@@ -96,7 +96,9 @@ class Re2pixNode(Node):  # type: ignore[misc]
     def _open(self) -> "_Session":
         value = {name: self.get_parameter(name).value for name, _, _ in PARAMETERS}
         if not value["bundle"]:
-            raise Re2pixError("the parameter 'bundle' is empty: give the folder of a bundle, as in -p bundle:=models/NAME")
+            raise Re2pixError(
+                "the parameter 'bundle' is empty: give the folder of a bundle, as in -p bundle:=models/NAME"
+            )
         if value["image_transport"] not in TRANSPORTS:
             raise Re2pixError(f"image_transport '{value['image_transport']}' is not one of {', '.join(TRANSPORTS)}")
         if value["fit"] not in ("", *FITS):

@@ -119,7 +119,9 @@ class VideoWriter:
             with _quiet_stderr():
                 self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, size)
             if not self._writer.isOpened():
-                raise Re2pixError(f"{self._path}: OpenCV cannot write this video: is there room, or try the other ending")
+                raise Re2pixError(
+                    f"{self._path}: OpenCV cannot write this video: is there room, or try the other ending"
+                )
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
@@ -133,7 +135,7 @@ def _quiet_stderr() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:

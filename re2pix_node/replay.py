@@ -1,15 +1,13 @@
 """A recording through the pipeline, every frame, offline: the same bytes come out of every run."""
 
 import contextlib
+import itertools
 import statistics
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from re2pix_node.bag_writer import BagWriter
@@ -122,14 +120,8 @@ def _video(job: Job, recording: Recording, camera: CameraTopic) -> Iterator[Vide
 
 def frame_rate(recording: Recording, camera: CameraTopic, look_at: int = 50) -> float:
     """Frames a second of a camera, by the median step between its first stamps."""
-    stamps: deque[int] = deque()
-    with contextlib.closing(recording.frames(camera)) as frames:
-        for frame in frames:
-            stamps.append(frame.stamp)
-            if len(stamps) == look_at:
-                break
-    steps: NDArray[np.int64] = np.diff(np.array(stamps, np.int64))
-    forward = [int(step) for step in steps if step > 0]
+    stamps = [frame.stamp for frame in itertools.islice(recording.frames(camera), look_at)]
+    forward = [later - earlier for earlier, later in itertools.pairwise(stamps) if later > earlier]
     if not forward:
         raise BagError(f"{camera.name}: its stamps do not move on, so a video has no frame rate: leave --video out")
     return min(NANOSECONDS / statistics.median(forward), 240.0)

@@ -8,11 +8,11 @@ os.environ.setdefault(
 )
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
-import pytest  # noqa: E402
+import pytest
 
-from re2pix_node.bundle import Bundle  # noqa: E402
-from tests.helpers.drive_bag import make_drive_bag  # noqa: E402
-from tests.helpers.tiny_bundle import make_tiny_bundle  # noqa: E402
+from re2pix_node.bundle import Bundle
+from tests.helpers.drive_bag import make_drive_bag
+from tests.helpers.tiny_bundle import make_tiny_bundle
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,25 @@ def test_jitter_is_tolerated_up_to_the_limit_and_no_further(off, found):
     assert (context is not None) == found
 
 
+@pytest.mark.parametrize("stamps", [(0, 140, 240), (0, 100, 240), (0, 220, 480), (0, 260, 480)])
+def test_jitter_may_take_a_single_step_out_of_the_range(stamps):
+    timing = Timing(context=3, stride=180, stride_min=120, stride_max=240, jitter=20)
+    assert run(FrameBuffer(timing), stamps)[-1].stamps == stamps
+
+
+@pytest.mark.parametrize(("newest", "spacing"), [(540, 180), (541, 180), (542, 181)])
+def test_the_spacing_is_the_mean_to_the_nearest_nanosecond(newest, spacing):
+    timing = Timing(context=4, stride=180, stride_min=120, stride_max=240, jitter=20)
+    assert run(FrameBuffer(timing), [0, 180, 360, newest])[-1].spacing == spacing
+
+
+def test_ties_go_to_the_newer_frame():
+    two = Timing(context=2, stride=20, stride_min=10, stride_max=30, jitter=0)
+    assert run(FrameBuffer(two), [5, 15, 30])[-1].stamps == (15, 30)
+    three = Timing(context=3, stride=180, stride_min=120, stride_max=240, jitter=20)
+    assert run(FrameBuffer(three), [30, 50, 220, 400])[-1].stamps == (50, 220, 400)
+
+
 @pytest.mark.parametrize(("spacing", "found"), [(119, False), (120, True), (240, True), (241, False)])
 def test_the_ends_of_the_range_belong_to_it(spacing, found):
     context = run(FrameBuffer(DRIVE), [i * spacing * MS for i in range(4)])[-1]
@@ -305,6 +324,7 @@ def test_what_is_forgotten_no_context_could_use(timing, moves):
             after_gap = stamp
         possible = all_contexts(seen, timing)
         kept = seen[-len(buffer) :]
+        assert stamp - kept[0] <= (timing.context - 1) * timing.stride_max
         assert all(picked[0] >= max(after_gap, kept[0]) for picked in possible)
         if not possible:
             assert buffer.context() is None

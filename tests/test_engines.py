@@ -202,7 +202,10 @@ class TestGraphsThatDoNotFitTheManifest:
 
     def test_another_grid(self, runtime, tmp_path: Path) -> None:
         message = self.load(runtime, tmp_path, "encode", lambda _, m: encode_graph(tiny_manifest(height=64)))
-        assert "encode.onnx: the input 'frame' is uint8 [1, 64, 256, 3], the manifest asks for uint8 [1, 128, 256, 3]" in message
+        assert (
+            "encode.onnx: the input 'frame' is uint8 [1, 64, 256, 3], the manifest asks for uint8 [1, 128, 256, 3]"
+            in message
+        )
 
     def test_another_number_of_horizons(self, runtime, tmp_path: Path) -> None:
         message = self.load(runtime, tmp_path, "forecast", lambda _, m: forecast_graph(tiny_manifest(horizons=2)))

@@ -90,8 +90,10 @@ def test_forecasts_of_a_720p_camera_at_30_hz_in_another_process(tiny: Bundle, li
             assert predicted.sec * 10**9 + predicted.nanosec == stamp_of(message.header) + k * spacing
         assert message.header.frame_id == "camera_front"
         assert (message.region.image_width, message.region.image_height) == (1280, 720)
-        assert 0 < message.processing_time.sec * 10**9 + message.processing_time.nanosec < message.age.sec * 10**9 + (
-            message.age.nanosec
+        assert (
+            0
+            < message.processing_time.sec * 10**9 + message.processing_time.nanosec
+            < message.age.sec * 10**9 + (message.age.nanosec)
         )
         assert {"h2/segmentation", "h3/features"} == set(message.outputs)
     assert [stamp_of(mask.header) for mask in masks] == stamps

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from re2pix_node.bundle import Bundle
 from re2pix_node.buffer import Arrival
+from re2pix_node.bundle import Bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import EngineError
 from re2pix_node.geometry import fit_frame

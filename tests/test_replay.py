@@ -74,8 +74,7 @@ def test_the_masks_are_those_of_the_pipeline(drive_bag: Path, tiny: Bundle, tmp_
     with mcap.open("rb") as file:
         reader = make_reader(file, decoder_factories=[DecoderFactory()])
         masks = [
-            mask_of(ros)
-            for *_, ros in reader.iter_decoded_messages(topics=["/re2pix_node/output/h2/segmentation"])
+            mask_of(ros) for *_, ros in reader.iter_decoded_messages(topics=["/re2pix_node/output/h2/segmentation"])
         ]
     assert len(masks) == len(expected)
     for mask, forecast in zip(masks, expected, strict=True):

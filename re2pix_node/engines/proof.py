@@ -47,9 +47,7 @@ def prove(engine: Engine, bundle: Bundle) -> Proof:
     return compare(found, reference, bundle.manifest.proof)
 
 
-def compare(
-    found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]], bounds: ProofSpec
-) -> Proof:
+def compare(found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]], bounds: ProofSpec) -> Proof:
     features = [_feature_figures(found[name], reference[name]) for name in ("encode.features", "forecast.features")]
     relative_l2 = max(figures[0] for figures in features)
     cosine = min(figures[1] for figures in features)

@@ -37,9 +37,7 @@ def main() -> None:
     payloads = [ros_types().array(picture.reshape(-1)) for picture in pictures]
     while not publisher.get_subscription_count():
         time.sleep(0.05)
-    message = Image(
-        height=options.height, width=options.width, encoding="bgr8", step=3 * options.width, is_bigendian=0
-    )
+    message = Image(height=options.height, width=options.width, encoding="bgr8", step=3 * options.width, is_bigendian=0)
     message.header.frame_id = "camera_front"
     stamps = []
     start = time.monotonic()

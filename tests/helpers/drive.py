@@ -54,7 +54,9 @@ class _View:
             corners = [(left, near), (right, near), (right, far), (left, far)]
             self.fill([self.point(x, 0, z) for x, z in corners], colour)
 
-    def front(self, left: float, right: float, bottom: float, top: float, z: float, colour: tuple[int, int, int]) -> None:
+    def front(
+        self, left: float, right: float, bottom: float, top: float, z: float, colour: tuple[int, int, int]
+    ) -> None:
         corners = [(left, bottom), (right, bottom), (right, top), (left, top)]
         self.fill([self.point(x, up, z) for x, up in corners], colour)
 

@@ -23,6 +23,8 @@ def make_drive_bag(
             jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
             time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
             header = types["std_msgs/msg/Header"](stamp=time, frame_id="camera")
-            image = types["sensor_msgs/msg/CompressedImage"](header=header, format="jpeg", data=np.asarray(jpeg, np.uint8))
+            image = types["sensor_msgs/msg/CompressedImage"](
+                header=header, format="jpeg", data=np.asarray(jpeg, np.uint8)
+            )
             bag.write("/camera/image/compressed", image, stamp)
     return stamps

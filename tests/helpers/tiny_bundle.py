@@ -1,7 +1,7 @@
 """A tiny bundle with the whole contract: real ONNX graphs, small enough to make in a second.
 
-Nothing in it is trained. Features of a cell are its mean colour, its position and a few fixed random filters; the forecast
-continues the change between the last two frames; a label is the nearest of a few class colours.
+Nothing in it is trained. Features of a cell are its mean colour, its position and a few fixed random filters; the
+forecast continues the change between the last two frames; a label is the nearest of a few class colours.
 """
 
 from pathlib import Path
@@ -39,7 +39,9 @@ CLASSES = (
 )
 
 
-def tiny_manifest(height: int = 128, width: int = 256, context: int = 4, horizons: int = 3, samples: int = 1) -> Manifest:
+def tiny_manifest(
+    height: int = 128, width: int = 256, context: int = 4, horizons: int = 3, samples: int = 1
+) -> Manifest:
     unknown = "0" * 64
     return Manifest(
         schema=SCHEMA,
@@ -47,7 +49,9 @@ def tiny_manifest(height: int = 128, width: int = 256, context: int = 4, horizon
         version="1",
         description="Untrained: carries the contract of a bundle through tests and the demo.",
         licence="Apache-2.0",
-        provenance=(Provenance("all weights", "tests/helpers/tiny_bundle.py (numbers from a fixed seed)", "Apache-2.0"),),
+        provenance=(
+            Provenance("all weights", "tests/helpers/tiny_bundle.py (numbers from a fixed seed)", "Apache-2.0"),
+        ),
         image=ImageSpec(height, width),
         time=TimeSpec(context, 0.18, 0.12, 0.24, 0.02, tuple(range(1, horizons + 1))),
         features=FeatureSpec(height // CELL, width // CELL, 4 + FILTERS, "float32"),

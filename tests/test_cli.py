@@ -1,0 +1,98 @@
+"""The commands, as a user types them."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from re2pix_node.bundle import Bundle
+from re2pix_node.cli import main
+from tests.helpers.drive_bag import make_drive_bag
+from tests.ros_node import environment, start
+
+
+def test_the_installed_scripts_run_the_first_python_on_the_path() -> None:
+    for name in ("re2pix", "re2pix_node"):
+        script = shutil.which(name)
+        if script is None:
+            pytest.skip("ros2_ws is not on PATH: source scripts/env.sh")
+        assert Path(script).read_text().splitlines()[0] == "#!/usr/bin/env python3"
+    done = subprocess.run(["re2pix", "--version"], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "0.1.0")
+
+
+def test_check_describes_a_bundle_and_proves_every_engine(tiny: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tiny.path)]) == 0
+    said = capsys.readouterr().out
+    assert "tiny 1 (Apache-2.0)" in said
+    assert "horizons  0.18 s, 0.36 s, 0.54 s" in said
+    assert "openvino fp32: proved" in said
+    assert "onnxruntime fp32: proved" in said
+
+
+def test_check_names_what_is_wrong(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path(shutil.copytree(tiny.path, tmp_path / "copy"))
+    (copy / "encode.onnx").unlink()
+    assert main(["check", str(copy)]) == 2
+    said = capsys.readouterr()
+    assert said.err.strip() == f"re2pix check: {copy}: encode.onnx is missing: copy the bundle again, whole"
+    assert said.out == ""
+
+
+def test_bench_times_every_engine(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--bundle", str(tiny.path), "--runs", "5", "--json", str(tmp_path / "b.json")]) == 0
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert {"onnxruntime fp32", "openvino fp32"} <= {row["engine"] for row in rows}
+    for row in rows:
+        assert 0 < row["encode_ms"] <= row["encode_p99_ms"]
+        assert row["both_ms"] == pytest.approx(row["encode_ms"] + row["forecast_ms"])
+        assert row["engine"] in capsys.readouterr().out or True
+    assert main(["bench", "--bundle", str(tiny.path), "--runs", "0"]) == 2
+
+
+def test_a_replay_that_is_interrupted_leaves_nothing(tiny: Bundle, tmp_path: Path) -> None:
+    make_drive_bag(tmp_path / "long", seconds=40)
+    command = ["replay", tmp_path / "long", "-o", tmp_path / "out", "--bundle", tiny.path]
+    process = start("-m", "re2pix_node.cli", *command, "--video", tmp_path / "v.webm")
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.glob(".partial-*-v.webm")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert (process.returncode, error.strip()) == (130, "re2pix replay: stopped")
+    assert [path.name for path in tmp_path.iterdir()] == ["long"]
+
+
+def test_a_reader_that_leaves_is_no_error(tiny: Bundle) -> None:
+    command = f"{sys.executable} -m re2pix_node.cli check {tiny.path} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_demo_plays_a_drive_and_shows_what_came_back(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
+    command = ["demo", "--bundle", tiny.path, "--drive", drive_bag, "--out", tmp_path / "demo"]
+    process = start("-m", "re2pix_node.cli", *command)
+    said, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    lines = said.splitlines()
+    table = {line[:16].strip(): line[16:].strip() for line in lines if line.startswith("  ")}
+    assert table["frames in"].startswith("90 sent")
+    assert int(table["forecasts out"].split()[0]) >= 60
+    assert {"rate", "latency p50", "latency p99", "drops"} <= table.keys()
+    assert lines[-1] == f"video {tmp_path / 'demo' / 'demo.webm'}"
+    assert (tmp_path / "demo" / "demo.webm").stat().st_size > 20_000
+    assert (tmp_path / "demo" / "demo.png").stat().st_size > 20_000
+
+
+def test_demo_says_what_the_node_says(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
+    command = ["demo", "--bundle", tiny.path, "--drive", drive_bag, "--out", tmp_path / "d", "--engine", "onnxruntime"]
+    process = start("-m", "re2pix_node.cli", *command, "--precision", "bf16")
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "onnxruntime bf16: this machine does not offer it" in error.splitlines()[-1]
