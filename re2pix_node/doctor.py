@@ -23,6 +23,7 @@ COLUMNS = 100
 PROBE_SECONDS = 20.0
 SHARED_MEMORY_NEEDED = 256 << 20  # some segments of 64 MiB, one to a process, as in config/fastdds.xml
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 class State(Enum):
@@ -42,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a probe: what it found, or why it found nothing."""
+    """What a probe found, or why it found nothing."""
 
     found: str = ""
     fault: str = ""
@@ -56,7 +57,7 @@ def _message(package: str, name: str) -> str:
     # The Python class is only half of a message; the compiled half is loaded at its first use.
     return (
         f"from {package}.msg import {name} as message\nmessage.__class__.__import_type_support__()\n"
-        "if message._TYPE_SUPPORT is None: raise ImportError('its compiled part cannot be loaded')\nfound = 'loads'"
+        "if message._TYPE_SUPPORT is None: raise ImportError('its compiled half cannot be loaded')\nfound = 'loads'"
     )
 
 
@@ -65,25 +66,25 @@ PROBES = {
     "re2pix_msgs": _message("re2pix_msgs", "Forecast"),
     "sensor_msgs": _message("sensor_msgs", "Image"),
     "diagnostic_msgs": _message("diagnostic_msgs", "DiagnosticArray"),
-    "openvino": """import openvino
-core = openvino.Core()
-bf16 = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "no bf16"
-found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}; {bf16} on the CPU" """,
-    "onnxruntime": """import onnxruntime
-found = f"{onnxruntime.__version__} with {', '.join(onnxruntime.get_available_providers())}" """,
-    # The import and no more: trt.Runtime ends the process where there is no driver.
-    "tensorrt": "import tensorrt\nfound = tensorrt.__version__",
     "numpy": "import numpy\nfound = numpy.__version__",
     "cv2": "import cv2\nfound = cv2.__version__",
     "yaml": "import yaml\nfound = yaml.__version__",
+    "onnxruntime": """import onnxruntime
+found = f"{onnxruntime.__version__} with {', '.join(onnxruntime.get_available_providers())}" """,
+    "openvino": """import openvino
+core = openvino.Core()
+bf16 = "native bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "no native bf16"
+found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}; {bf16} on the CPU" """,
+    # The import and no more: trt.Runtime ends the process where there is no driver.
+    "tensorrt": "import tensorrt\nfound = tensorrt.__version__",
     "cv_bridge": "import cv_bridge\nfound = 'loads'",
     "vision_msgs": _message("vision_msgs", "LabelInfo"),
     "GPU": """import ctypes
 try: cuda = ctypes.CDLL("libcuda.so.1")
-except OSError: raise SystemExit("none: no NVIDIA driver (libcuda.so.1)")
+except OSError: raise SystemExit("no NVIDIA driver (libcuda.so.1)")
 def ask(name, *arguments):
     code = getattr(cuda, name)(*arguments)
-    if code: raise SystemExit(f"none: there is an NVIDIA driver, but {name} fails with {code}")
+    if code: raise SystemExit(f"there is an NVIDIA driver, but {name} fails with {code}")
 ask("cuInit", 0)
 version, name = ctypes.c_int(), ctypes.create_string_buffer(128)
 ask("cuDriverGetVersion", ctypes.byref(version))
@@ -102,9 +103,9 @@ try:
     exec(code, names)
     outcome["found"] = str(names["found"])
 except ModuleNotFoundError as error:
-    outcome["fault"], outcome["absent"] = str(error), error.name
+    outcome["fault"], outcome["absent"] = str(error), str(error.name)
 except SystemExit as error:
-    outcome["fault"] = str(error)
+    outcome["fault"] = f"{error}"
 except BaseException as error:
     outcome["fault"] = f"{type(error).__name__}: {error}"
 print("\\n" + json.dumps(outcome), flush=True)
@@ -115,120 +116,192 @@ os._exit(0)
 def _probe(code: str) -> Outcome:
     command = [sys.executable, "-c", _CHILD, json.dumps([code, sys.path])]
     try:
-        ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=PROBE_SECONDS
-        )
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         return Outcome(fault=f"loading it takes more than {PROBE_SECONDS:.0f} s")
     if ended.returncode == 0:
         return Outcome(**json.loads(ended.stdout.splitlines()[-1]))
-    how = f"code {ended.returncode}" if ended.returncode > 0 else str(signal.strsignal(-ended.returncode))
-    return Outcome(fault=f"loading it ends the process ({how}) {ended.stderr[-300:]}")
+    how = f"code {ended.returncode}" if ended.returncode > 0 else signal.strsignal(-ended.returncode)
+    return Outcome(fault=f"loading it ends the process ({how}) {ended.stderr.decode(errors='replace')[-300:]}")
 
 
-# Mends: the command that fits this machine.
-
-
-def _in_venv() -> bool:
-    return sys.prefix != sys.base_prefix
-
-
-def _mend_checkout() -> str:
-    at_root = Path.cwd() == ROOT
-    make = "make" if at_root else f"make -C {ROOT}"
+def _checkout(otherwise: str) -> str:
+    """The command that brings what `make` sets up into this shell, where this file lies in a checkout."""
+    if not (ROOT / "scripts/env.sh").is_file():
+        return otherwise
     if not (ROOT / "ros2_ws/install/setup.bash").is_file():
-        return f"{make} demo"
-    if _in_venv() and f"{ROOT}/ros2_ws/install" in os.environ.get("AMENT_PREFIX_PATH", ""):
-        return f"{make} clean demo"  # all of it is here, and yet it does not work
-    return ". scripts/env.sh" if at_root else f". {ROOT}/scripts/env.sh"
+        return f"make -C {ROOT} demo"
+    if sys.prefix == str(ROOT / ".venv") and f"{ROOT}/ros2_ws/install" in os.environ.get("AMENT_PREFIX_PATH", ""):
+        return f"make -C {ROOT} clean demo"  # all of it is here, and yet something is broken
+    return f". {ROOT}/scripts/env.sh"
 
 
 def _mend_ros(package: str) -> str:
     distro = os.environ.get("ROS_DISTRO")
-    if distro and package != "re2pix_msgs":
-        return f"sudo apt install ros-{distro}-{package.replace('_', '-')}"
     installed = sorted(Path("/opt/ros").glob("*/setup.bash"))
-    if installed and not distro:
-        return f". {installed[-1]}"
-    if (ROOT / "scripts/env.sh").is_file():
-        return _mend_checkout()
-    return "colcon build --packages-up-to re2pix_node && . install/setup.bash"
+    if package == "re2pix_msgs":
+        return _checkout("colcon build --packages-up-to re2pix_node && . install/setup.bash")
+    if distro:
+        return f"sudo apt install ros-{distro}-{package.replace('_', '-')}"
+    return f". {installed[-1]}" if installed else _checkout("")
 
 
 def _mend_python(package: str, outcome: Outcome) -> str:
-    if not _in_venv() and (ROOT / "scripts/env.sh").is_file():
-        return _mend_checkout()
-    return f"{'' if _in_venv() else 'python3 -m '}pip install {'' if outcome.absent else '--force-reinstall '}{package}"
+    install = f"pip install {'' if outcome.absent else '--force-reinstall '}{package}"
+    return install if sys.prefix != sys.base_prefix else _checkout(f"python3 -m {install}")
 
 
-# Checks.
-
-
-def _fault(outcome: Outcome, module: str) -> str:
-    absent = outcome.absent.partition(".")[0] == module
-    return "not installed" if absent else f"broken: {' '.join(outcome.fault.split())}"
+def _finding(topic: str, outcome: Outcome, faulty: State, mend: str, purpose: str = "") -> Finding:
+    if not outcome.fault:
+        return Finding(topic, State.OK, outcome.found)
+    if outcome.absent.partition(".")[0] == topic:
+        return Finding(topic, faulty, f"not installed{purpose and ': '}{purpose}", mend)
+    return Finding(topic, State.WARNING if faulty is State.INFO else faulty, f"broken: {outcome.fault}", mend)
 
 
 def _check_system(_: Outcomes) -> Iterator[Finding]:
-    found = f"{platform.python_version()} ({sys.executable})"
-    if (3, 10) <= sys.version_info[:2] <= (3, 13):
-        yield Finding("Python", State.OK, found)
-    else:
-        yield Finding("Python", State.MISSING, f"{found}, needs 3.10 to 3.13", "make clean demo PYTHON=python3.12")
+    fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    found = f"{platform.python_version()} ({sys.executable}){'' if fits else ': 3.10 to 3.13 is needed'}"
+    mend = "" if fits else f"make -C {ROOT} clean demo PYTHON=python3.12"
+    yield Finding("Python", State.OK if fits else State.MISSING, found, mend)
+    yield Finding("system", State.INFO, f"{platform.platform()}, {_os_name()}")
+
+
+def _os_name() -> str:
     try:
-        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
-        name = platform.system()
-    yield Finding("system", State.INFO, f"{name} on {platform.machine()}")
+        return "unknown distribution"
 
 
 def _check_ros(outcomes: Outcomes) -> Iterator[Finding]:
-    rclpy = outcomes["rclpy"]
-    distro = os.environ.get("ROS_DISTRO")
-    if rclpy.fault:
-        chosen = os.environ.get("RMW_IMPLEMENTATION")
-        mend = "unset RMW_IMPLEMENTATION" if chosen and not rclpy.absent else _mend_ros("rclpy")
-        yield Finding("ROS 2", State.MISSING, f"rclpy is {_fault(rclpy, 'rclpy')}", mend)
-    else:
-        source = f"{distro}, sourced" if distro else "from PyPI wheels"
-        yield Finding("ROS 2", State.OK, f"rclpy {_version('ros-rclpy', 'rclpy')}, {source}")
-        yield Finding("RMW", State.OK, rclpy.found)
+    rclpy, distro, variables = outcomes["rclpy"], os.environ.get("ROS_DISTRO"), os.environ
+    yield Finding("ROS 2", State.INFO, f"{distro}, sourced" if distro else "no distribution is sourced")
+    wrong_rmw = rclpy.fault and not rclpy.absent and "RMW_IMPLEMENTATION" in variables
+    yield _finding("rclpy", rclpy, State.MISSING, "unset RMW_IMPLEMENTATION" if wrong_rmw else _mend_ros("rclpy"))
     for package in ("re2pix_msgs", "sensor_msgs", "diagnostic_msgs"):
-        outcome = outcomes[package]
-        if outcome.fault:
-            yield Finding(package, State.MISSING, _fault(outcome, package), _mend_ros(package))
-        else:
-            yield Finding(package, State.OK, outcome.found)
-    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
-    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or "SUBNET"
-    yield Finding("discovery", State.INFO, f"ROS_DOMAIN_ID {domain}, ROS_AUTOMATIC_DISCOVERY_RANGE {reach}")
+        yield _finding(package, outcomes[package], State.MISSING, _mend_ros(package))
+    reach = variables.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or "SUBNET"
+    yield Finding("discovery", State.INFO, f"domain {variables.get('ROS_DOMAIN_ID') or 0}, range {reach}")
     if rclpy.found.startswith("rmw_fastrtps"):
-        yield _fast_dds_profile()
+        yield _fast_dds_profile(variables.get(PROFILE, ""))
 
 
-def _version(*packages: str) -> str:
-    for package in packages:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
-
-
-def _fast_dds_profile() -> Finding:
-    variable = "FASTRTPS_DEFAULT_PROFILES_FILE"
-    path = os.environ.get(variable, "")
+def _fast_dds_profile(path: str) -> Finding:
     if path and Path(path).is_file():
         return Finding("Fast DDS profile", State.OK, path)
-    found = f"{variable} names {path}, which is not there" if path else f"{variable} is not set"
-    ours = next(iter([*ROOT.glob("config/fastdds.xml"), *ROOT.parents[1].glob("share/re2pix_node/config/fastdds.xml")]), "")
-    return Finding("Fast DDS profile", State.WARNING, f"{found}: most camera images will be lost", f"export {variable}={ours}")
+    found = f"{PROFILE} {'names a file that is not there' if path else 'is not set'}: most camera images will be lost"
+    # In a checkout, or as installed: <prefix>/lib/pythonX/site-packages/re2pix_node beside <prefix>/share.
+    places = (ROOT / "config/fastdds.xml", *(up / "share/re2pix_node/config/fastdds.xml" for up in ROOT.parents[:3]))
+    profile = next((place for place in places if place.is_file()), "")
+    return Finding("Fast DDS profile", State.WARNING, found, f"export {PROFILE}={profile}" if profile else "")
 
 
-def _check_python_modules(outcomes: Outcomes) -> Iterator[Finding]:
-    for module, package in {"numpy": "numpy", "cv2": "opencv-python-headless", "yaml": "pyyaml"}.items():
-        outcome = outcomes[module]
-        if outcome.fault:
-            yield Finding(module, State.MISSING, _fault(outcome, module), _mend_python(package, outcome))
-        else:
-            yield Finding(module, State.OK, outcome.found)
+def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
+    for module, package in (("numpy", "numpy"), ("cv2", "opencv-python-headless"), ("yaml", "pyyaml")):
+        yield _finding(module, outcomes[module], State.MISSING, _mend_python(package, outcomes[module]))
+    engines = ("onnxruntime", "openvino")
+    faulty = State.MISSING if all(outcomes[engine].fault for engine in engines) else State.WARNING
+    for engine in engines:
+        yield _finding(engine, outcomes[engine], faulty, _mend_python(engine, outcomes[engine]))
+    gpu, distro = outcomes["GPU"], os.environ.get("ROS_DISTRO")
+    yield _finding(
+        "tensorrt", outcomes["tensorrt"], State.INFO, "" if gpu.fault else "pip install tensorrt", "for NVIDIA GPUs"
+    )
+    for package in ("cv_bridge", "vision_msgs"):
+        mend = _mend_ros(package) if distro else ""
+        yield _finding(package, outcomes[package], State.INFO, mend, "optional, comes with a ROS 2 distribution")
+    try:
+        yield Finding("torch", State.OK, importlib.metadata.version("torch"))
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("torch", State.INFO, "not installed: for export and training only", "pip install torch")
+    yield Finding("GPU", State.INFO, gpu.found or f"none usable: {gpu.fault}")
+
+
+def _cpu(*fields: str) -> str:
+    """The first of these fields that /proc/cpuinfo has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    values = dict(reversed([line.partition(":")[::2] for line in lines]))
+    known = {name.strip(): value.strip() for name, value in values.items()}
+    return next((known[field] for field in fields if field in known), "")
+
+
+def cpu_model() -> str:
+    return _cpu("model name", "Model", "Hardware") or platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_hardware(_: Outcomes) -> Iterator[Finding]:
+    offered = _cpu("flags", "Features").split()
+    features = " ".join(feature for feature in CPU_FEATURES if feature in offered) or "none that matter here"
+    yield Finding("CPU", State.INFO, f"{cpu_model()}, {_cores()} cores usable: {features}")
+    memory = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(memory[field]) / 2**20 for field in ("MemTotal:", "MemAvailable:"))
+    yield Finding("memory", State.INFO, f"{total:.1f} GiB, {available:.1f} available")
+
+
+def _check_shared_memory(_: Outcomes) -> Iterator[Finding]:
+    shared = shutil.disk_usage("/dev/shm")
+    found = f"/dev/shm has {shared.total >> 20} MiB, {shared.free >> 20} free"
+    if shared.free >= SHARED_MEMORY_NEEDED:
+        yield Finding("shared memory", State.OK, found)
+    elif shared.total >= SHARED_MEMORY_NEEDED:
+        yield Finding("shared memory", State.WARNING, f"{found}: images may be lost", "fastdds shm clean")
+    else:
+        mend = (
+            "docker run --shm-size=1g ..." if Path("/.dockerenv").exists() else "sudo mount -o remount,size=1g /dev/shm"
+        )
+        yield Finding("shared memory", State.WARNING, f"{found}: images may be lost", mend)
+
+
+CHECKS: tuple[Callable[[Outcomes], Iterator[Finding]], ...] = (
+    _check_system,
+    _check_ros,
+    _check_modules,
+    _check_hardware,
+    _check_shared_memory,
+)
+
+
+def run_doctor() -> list[Finding]:
+    with ThreadPoolExecutor(max(2, _cores())) as pool:
+        outcomes = dict(zip(PROBES, pool.map(_probe, PROBES.values()), strict=True))
+    findings = []
+    for check in CHECKS:
+        try:
+            findings += list(check(outcomes))
+        except Exception as error:  # one odd corner of a machine must not cost the rest of the report
+            topic = check.__name__.removeprefix("_check_").replace("_", " ")
+            findings.append(Finding(topic, State.WARNING, f"could not be looked at: {error!r}"))
+    return findings
+
+
+def could_start(findings: list[Finding]) -> bool:
+    return all(finding.state is not State.MISSING for finding in findings)
+
+
+def print_report(findings: list[Finding]) -> None:
+    indent = " " * 27
+    for finding in findings:
+        start = f"{finding.state.value:<9}{finding.topic:<18}"
+        print(textwrap.fill(finding.found, COLUMNS, initial_indent=start, subsequent_indent=indent))
+        if finding.mend:
+            print(f"{indent}> {finding.mend}")  # in one line, however long, so that it can be copied
+    missing = [finding.topic for finding in findings if finding.state is State.MISSING]
+    print(f"The node cannot start: {', '.join(missing)}." if missing else "The node can start.")
+
+
+def main() -> int:
+    findings = run_doctor()
+    print_report(findings)
+    return 0 if could_start(findings) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
