@@ -3,7 +3,6 @@
 Standard library only, and nothing of ours is imported: this runs where everything else is missing.
 """
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -28,7 +27,7 @@ PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 class State(Enum):
     OK = "ok"
-    MISSING = "missing"  # the node cannot start
+    MISSING = "missing"  # without it the node cannot start
     WARNING = "warning"
     INFO = "info"
 
@@ -62,7 +61,12 @@ def _message(package: str, name: str) -> str:
 
 
 PROBES = {
-    "rclpy": "from rclpy.utilities import get_rmw_implementation_identifier as rmw\nfound = rmw()",
+    "rclpy": """from importlib.metadata import PackageNotFoundError, version
+from rclpy.utilities import get_rmw_implementation_identifier as rmw
+def version_of(name):
+    try: return version(name)
+    except PackageNotFoundError: return ""
+found = f"{version_of('ros-rclpy') or version_of('rclpy')} over {rmw()}" """,
     "re2pix_msgs": _message("re2pix_msgs", "Forecast"),
     "sensor_msgs": _message("sensor_msgs", "Image"),
     "diagnostic_msgs": _message("diagnostic_msgs", "DiagnosticArray"),
@@ -79,6 +83,8 @@ found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devi
     "tensorrt": "import tensorrt\nfound = tensorrt.__version__",
     "cv_bridge": "import cv_bridge\nfound = 'loads'",
     "vision_msgs": _message("vision_msgs", "LabelInfo"),
+    # Importing torch takes seconds, and says no more.
+    "torch": "import importlib.metadata\nfound = importlib.metadata.version('torch')",
     "GPU": """import ctypes
 try: cuda = ctypes.CDLL("libcuda.so.1")
 except OSError: raise SystemExit("no NVIDIA driver (libcuda.so.1)")
@@ -137,18 +143,19 @@ def _checkout(otherwise: str) -> str:
 
 
 def _mend_ros(package: str) -> str:
-    distro = os.environ.get("ROS_DISTRO")
-    installed = sorted(Path("/opt/ros").glob("*/setup.bash"))
     if package == "re2pix_msgs":
         return _checkout("colcon build --packages-up-to re2pix_node && . install/setup.bash")
-    if distro:
+    if distro := os.environ.get("ROS_DISTRO"):
         return f"sudo apt install ros-{distro}-{package.replace('_', '-')}"
+    installed = sorted(Path("/opt/ros").glob("*/setup.bash"))
     return f". {installed[-1]}" if installed else _checkout("")
 
 
-def _mend_python(package: str, outcome: Outcome) -> str:
+def _mend_python(package: str, outcome: Outcome, apt: str = "") -> str:
     install = f"pip install {'' if outcome.absent else '--force-reinstall '}{package}"
-    return install if sys.prefix != sys.base_prefix else _checkout(f"python3 -m {install}")
+    if sys.prefix != sys.base_prefix:
+        return install
+    return _checkout(f"sudo apt install {apt}" if apt else f"python3 -m {install}")
 
 
 def _finding(topic: str, outcome: Outcome, faulty: State, mend: str, purpose: str = "") -> Finding:
@@ -159,31 +166,18 @@ def _finding(topic: str, outcome: Outcome, faulty: State, mend: str, purpose: st
     return Finding(topic, State.WARNING if faulty is State.INFO else faulty, f"broken: {outcome.fault}", mend)
 
 
-def _check_system(_: Outcomes) -> Iterator[Finding]:
-    fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    found = f"{platform.python_version()} ({sys.executable}){'' if fits else ': 3.10 to 3.13 is needed'}"
-    mend = "" if fits else f"make -C {ROOT} clean demo PYTHON=python3.12"
-    yield Finding("Python", State.OK if fits else State.MISSING, found, mend)
-    yield Finding("system", State.INFO, f"{platform.platform()}, {_os_name()}")
-
-
-def _os_name() -> str:
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        return "unknown distribution"
-
-
 def _check_ros(outcomes: Outcomes) -> Iterator[Finding]:
     rclpy, distro, variables = outcomes["rclpy"], os.environ.get("ROS_DISTRO"), os.environ
-    yield Finding("ROS 2", State.INFO, f"{distro}, sourced" if distro else "no distribution is sourced")
-    wrong_rmw = rclpy.fault and not rclpy.absent and "RMW_IMPLEMENTATION" in variables
-    yield _finding("rclpy", rclpy, State.MISSING, "unset RMW_IMPLEMENTATION" if wrong_rmw else _mend_ros("rclpy"))
+    yield Finding(
+        "ROS 2", State.INFO, f"{distro} is sourced" if distro else "no distribution is sourced: PyPI's, if any"
+    )
+    other_rmw = rclpy.fault and not rclpy.absent and "RMW_IMPLEMENTATION" in variables
+    yield _finding("rclpy", rclpy, State.MISSING, "unset RMW_IMPLEMENTATION" if other_rmw else _mend_ros("rclpy"))
     for package in ("re2pix_msgs", "sensor_msgs", "diagnostic_msgs"):
         yield _finding(package, outcomes[package], State.MISSING, _mend_ros(package))
     reach = variables.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or "SUBNET"
     yield Finding("discovery", State.INFO, f"domain {variables.get('ROS_DOMAIN_ID') or 0}, range {reach}")
-    if rclpy.found.startswith("rmw_fastrtps"):
+    if "rmw_fastrtps" in rclpy.found:
         yield _fast_dds_profile(variables.get(PROFILE, ""))
 
 
@@ -198,49 +192,55 @@ def _fast_dds_profile(path: str) -> Finding:
 
 
 def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
-    for module, package in (("numpy", "numpy"), ("cv2", "opencv-python-headless"), ("yaml", "pyyaml")):
-        yield _finding(module, outcomes[module], State.MISSING, _mend_python(package, outcomes[module]))
-    engines = ("onnxruntime", "openvino")
-    faulty = State.MISSING if all(outcomes[engine].fault for engine in engines) else State.WARNING
-    for engine in engines:
-        yield _finding(engine, outcomes[engine], faulty, _mend_python(engine, outcomes[engine]))
-    gpu, distro = outcomes["GPU"], os.environ.get("ROS_DISTRO")
-    yield _finding(
-        "tensorrt", outcomes["tensorrt"], State.INFO, "" if gpu.fault else "pip install tensorrt", "for NVIDIA GPUs"
-    )
-    for package in ("cv_bridge", "vision_msgs"):
-        mend = _mend_ros(package) if distro else ""
-        yield _finding(package, outcomes[package], State.INFO, mend, "optional, comes with a ROS 2 distribution")
-    try:
-        yield Finding("torch", State.OK, importlib.metadata.version("torch"))
-    except importlib.metadata.PackageNotFoundError:
-        yield Finding("torch", State.INFO, "not installed: for export and training only", "pip install torch")
+    for module, package, apt in (
+        ("numpy", "numpy", "numpy"),
+        ("cv2", "opencv-python-headless", "opencv"),
+        ("yaml",) * 3,
+    ):
+        mend = _mend_python(package, outcomes[module], f"python3-{apt}")
+        yield _finding(module, outcomes[module], State.MISSING, mend)
+    onnxruntime, openvino, gpu = outcomes["onnxruntime"], outcomes["openvino"], outcomes["GPU"]
+    faulty = State.MISSING if openvino.fault else State.WARNING  # one engine is enough
+    yield _finding("onnxruntime", onnxruntime, faulty, _mend_python("onnxruntime", onnxruntime))
+    mend = _mend_python("openvino", openvino) + ("" if openvino.absent else "  # or tell the node engine:=onnxruntime")
+    yield _finding("openvino", openvino, State.INFO, mend, "the fastest engine on most CPUs")
+    mend = "" if gpu.fault else "pip install tensorrt"
+    yield _finding("tensorrt", outcomes["tensorrt"], State.INFO, mend, "for NVIDIA GPUs")
     yield Finding("GPU", State.INFO, gpu.found or f"none usable: {gpu.fault}")
+    for package in ("cv_bridge", "vision_msgs"):
+        mend = _mend_ros(package) if os.environ.get("ROS_DISTRO") else ""
+        yield _finding(package, outcomes[package], State.INFO, mend, "optional, part of a ROS 2 distribution")
+    yield _finding("torch", outcomes["torch"], State.INFO, "pip install torch", "only export and training need it")
 
 
-def _cpu(*fields: str) -> str:
-    """The first of these fields that /proc/cpuinfo has."""
+def _cpuinfo(*fields: str) -> str:
+    """The first of these fields that this machine's /proc/cpuinfo has."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    values = dict(reversed([line.partition(":")[::2] for line in lines]))
-    known = {name.strip(): value.strip() for name, value in values.items()}
-    return next((known[field] for field in fields if field in known), "")
+    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return next((values[field] for field in fields if field in values), "")
 
 
 def cpu_model() -> str:
-    return _cpu("model name", "Model", "Hardware") or platform.processor() or platform.machine()
+    return _cpuinfo("model name", "Model", "Hardware") or platform.processor() or platform.machine()
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_hardware(_: Outcomes) -> Iterator[Finding]:
-    offered = _cpu("flags", "Features").split()
-    features = " ".join(feature for feature in CPU_FEATURES if feature in offered) or "none that matter here"
-    yield Finding("CPU", State.INFO, f"{cpu_model()}, {_cores()} cores usable: {features}")
+def _check_machine(_: Outcomes) -> Iterator[Finding]:
+    fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    found = f"{platform.python_version()} ({sys.executable}){'' if fits else ': 3.10 to 3.13 is needed'}"
+    mend = "" if fits else f"make -C {ROOT} clean demo PYTHON=python3.12"
+    yield Finding("Python", State.OK if fits else State.MISSING, found, mend)
+    features = " ".join(feature for feature in CPU_FEATURES if feature in _cpuinfo("flags", "Features").split())
+    yield Finding(
+        "CPU", State.INFO, f"{cpu_model()}, {_cores()} cores usable; {features or 'no vector units that matter'}"
+    )
+    yield Finding("system", State.INFO, f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {platform.machine()}")
     memory = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
     total, available = (int(memory[field]) / 2**20 for field in ("MemTotal:", "MemAvailable:"))
     yield Finding("memory", State.INFO, f"{total:.1f} GiB, {available:.1f} available")
@@ -248,38 +248,30 @@ def _check_hardware(_: Outcomes) -> Iterator[Finding]:
 
 def _check_shared_memory(_: Outcomes) -> Iterator[Finding]:
     shared = shutil.disk_usage("/dev/shm")
-    found = f"/dev/shm has {shared.total >> 20} MiB, {shared.free >> 20} free"
+    found = f"/dev/shm: {shared.total >> 20} MiB, {shared.free >> 20} free"
     if shared.free >= SHARED_MEMORY_NEEDED:
         yield Finding("shared memory", State.OK, found)
-    elif shared.total >= SHARED_MEMORY_NEEDED:
-        yield Finding("shared memory", State.WARNING, f"{found}: images may be lost", "fastdds shm clean")
-    else:
-        mend = (
-            "docker run --shm-size=1g ..." if Path("/.dockerenv").exists() else "sudo mount -o remount,size=1g /dev/shm"
-        )
-        yield Finding("shared memory", State.WARNING, f"{found}: images may be lost", mend)
+        return
+    mend = "docker run --shm-size=1g ..." if Path("/.dockerenv").exists() else "sudo mount -o remount,size=1g /dev/shm"
+    full = shared.total >= SHARED_MEMORY_NEEDED
+    yield Finding("shared memory", State.WARNING, f"{found}: images may be lost", "fastdds shm clean" if full else mend)
 
 
-CHECKS: tuple[Callable[[Outcomes], Iterator[Finding]], ...] = (
-    _check_system,
-    _check_ros,
-    _check_modules,
-    _check_hardware,
-    _check_shared_memory,
-)
+def _guarded(check: Callable[[Outcomes], Iterator[Finding]], outcomes: Outcomes) -> list[Finding]:
+    findings: list[Finding] = []
+    try:
+        findings.extend(check(outcomes))
+    except Exception as error:  # an odd corner of one machine must not cost the rest of the report
+        topic = check.__name__.removeprefix("_check_").replace("_", " ")
+        findings.append(Finding(topic, State.WARNING, f"could not be looked at any further: {error!r}"))
+    return findings
 
 
 def run_doctor() -> list[Finding]:
     with ThreadPoolExecutor(max(2, _cores())) as pool:
         outcomes = dict(zip(PROBES, pool.map(_probe, PROBES.values()), strict=True))
-    findings = []
-    for check in CHECKS:
-        try:
-            findings += list(check(outcomes))
-        except Exception as error:  # one odd corner of a machine must not cost the rest of the report
-            topic = check.__name__.removeprefix("_check_").replace("_", " ")
-            findings.append(Finding(topic, State.WARNING, f"could not be looked at: {error!r}"))
-    return findings
+    checks = (_check_machine, _check_shared_memory, _check_ros, _check_modules)
+    return [finding for check in checks for finding in _guarded(check, outcomes)]
 
 
 def could_start(findings: list[Finding]) -> bool:
@@ -287,9 +279,9 @@ def could_start(findings: list[Finding]) -> bool:
 
 
 def print_report(findings: list[Finding]) -> None:
-    indent = " " * 27
+    indent = " " * 26
     for finding in findings:
-        start = f"{finding.state.value:<9}{finding.topic:<18}"
+        start = f"{finding.state.value:<8}{finding.topic:<18}"
         print(textwrap.fill(finding.found, COLUMNS, initial_indent=start, subsequent_indent=indent))
         if finding.mend:
             print(f"{indent}> {finding.mend}")  # in one line, however long, so that it can be copied

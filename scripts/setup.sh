@@ -12,30 +12,39 @@ die() {
     exit 2
 }
 
-debian_package() { # the package's name where the interpreter is the distribution's own
-    case $("$python" -c 'import sys; print(sys.base_prefix)') in
-    /usr) echo "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-$1" ;;
-    *) echo "" ;;
-    esac
-}
+python_has() { "$python" -c "$1" 2>/dev/null; }
 
-check_python() {
-    command -v "$python" >/dev/null || die "$python is missing: sudo apt install python3 python3-venv python3-dev"
-    "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' ||
-        die "$python is $("$python" -V 2>&1), this needs 3.10 to 3.13: name another, as in make demo PYTHON=python3.12"
-    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-        die "$python has no venv: sudo apt install $(debian_package venv)"
-    "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
-        die "the headers of $python (Python.h) are missing: sudo apt install $(debian_package dev)"
+check_python_version() {
+    python_has 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' ||
+        die "$("$python" -V 2>&1) is not supported, 3.10 to 3.13 are: name another, as in make demo PYTHON=python3.12"
 }
 
 check_system() {
-    local missing=()
-    command -v g++ >/dev/null || command -v clang++ >/dev/null || missing+=(g++)
-    command -v make >/dev/null || missing+=(make)
-    command -v git >/dev/null || missing+=(git)
-    [ ${#missing[@]} -eq 0 ] || die "missing: ${missing[*]}: sudo apt install ${missing[*]}"
-    check_python
+    # Everything that is missing is named at once, with the one command that adds it.
+    local missing=() packages=() name=python3
+    add() {
+        missing+=("$1")
+        packages+=("$2")
+    }
+    command -v g++ >/dev/null || command -v clang++ >/dev/null || add "a C++ compiler" g++
+    command -v make >/dev/null || add make make
+    command -v git >/dev/null || add git git
+    if command -v "$python" >/dev/null; then
+        check_python_version
+        # Debian has a venv and a dev package for each of its Pythons.
+        python_has 'import sys; sys.exit(sys.base_prefix != "/usr")' &&
+            name=python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        python_has 'import ensurepip, venv' || add "venv of $python" "$name-venv"
+        python_has 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' ||
+            add "headers of $python" "$name-dev"
+    else
+        add "$python" "python3 python3-venv python3-dev"
+    fi
+    if [ ${#missing[@]} -gt 0 ]; then
+        local list
+        printf -v list '%s, ' "${missing[@]}"
+        die "missing: ${list%, }: sudo apt install ${packages[*]}"
+    fi
     if [ -z "${ROS_DISTRO:-}" ] && [ "$(uname -m)" != x86_64 ]; then
         die "PyPI has ROS 2 for x86_64 only, this is $(uname -m): install a ROS 2 distribution and source its setup.bash"
     fi
