@@ -5,19 +5,19 @@ Here whole and damaged files go the same way: what is whole comes out, and `dama
 did not.
 """
 
-import os
+import io
 import struct
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 import lz4.frame  # type: ignore[import-untyped]
 import zstandard
-from mcap.exceptions import McapError, RecordLengthLimitExceeded
+from mcap.exceptions import McapError
 from mcap.reader import SeekingReader
 from mcap.records import Channel, Chunk, DataEnd, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
@@ -38,6 +38,7 @@ _LARGEST = 1 << 30
 # mcap does not check what it reads, so damage shows as whatever parsing and unpacking run into (lz4: RuntimeError).
 _MCAP_DAMAGE = (
     McapError,
+    EOFError,
     OSError,
     ValueError,
     RuntimeError,
@@ -79,8 +80,8 @@ class McapFile:
                 yield message.log_time, message.data
 
     def _topics_in_summary(self) -> Counter[Topic]:
-        with self._path.open("rb") as stream:
-            summary = SeekingReader(stream, record_size_limit=_size(stream)).get_summary()
+        with _BoundedFile(self._path) as stream:
+            summary = SeekingReader(stream, record_size_limit=None).get_summary()
         if summary is None or summary.statistics is None or len(summary.channels) < summary.statistics.channel_count:
             raise LookupError("the summary does not tell")
         topics: Counter[Topic] = Counter()
@@ -100,7 +101,7 @@ class McapFile:
     def _all_messages(self) -> Iterator[Message]:
         self.damage = None
         schemas: dict[int, str] = {}
-        with self._path.open("rb") as stream:
+        with _BoundedFile(self._path) as stream:
             for record in self._records(stream):
                 if isinstance(record, Schema):
                     schemas[record.id] = record.name
@@ -109,16 +110,16 @@ class McapFile:
                 elif isinstance(record, Message):
                     yield record
 
-    def _records(self, stream: BinaryIO) -> Iterator[McapRecord]:
-        size = _size(stream)
-        # A record longer than the file is not whole, and must not claim as much memory.
-        records = StreamReader(stream, emit_chunks=True, record_size_limit=size).records
+    def _records(self, stream: "_BoundedFile") -> Iterator[McapRecord]:
+        records = StreamReader(stream, emit_chunks=True, record_size_limit=None).records
         while True:
             try:
                 record = next(records, None)
-            except _MCAP_DAMAGE as error:
-                cut = isinstance(error, RecordLengthLimitExceeded) or stream.tell() >= size
-                self.damage = _TRUNCATED if cut else _DAMAGED
+            except EOFError:
+                self.damage = _TRUNCATED
+                return
+            except _MCAP_DAMAGE:
+                self.damage = _DAMAGED
                 return
             if record is None or isinstance(record, DataEnd):
                 return
@@ -133,6 +134,21 @@ class McapFile:
         except _MCAP_DAMAGE:
             self.damage = _DAMAGED
             return []
+
+
+class _BoundedFile(io.BufferedReader):
+    """Refuses reads that a length in the file asks for and that cannot be: mcap believes every length."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST:
+            raise ValueError("implausible length")
+        if size > self._size - self.tell():
+            raise EOFError
+        return super().read(size)
 
 
 class SqliteFile:
@@ -199,8 +215,8 @@ class SqliteFile:
     def _kind_of_damage(self) -> str:
         with self._path.open("rb") as stream:
             header = stream.read(100)
-            truncated = _size(stream) < max(100, _page_size(header) * int.from_bytes(header[28:32], "big"))
-        return _TRUNCATED if truncated else _DAMAGED
+        expected_size = max(100, _page_size(header) * int.from_bytes(header[28:32], "big"))
+        return _TRUNCATED if self._path.stat().st_size < expected_size else _DAMAGED
 
 
 StorageFile = McapFile | SqliteFile
@@ -278,14 +294,10 @@ def _unpacked(chunk: Chunk) -> Chunk:
     if chunk.compression == "zstd":
         data = unpack_zstd(data, size)
     elif chunk.compression == "lz4":
-        data = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size)
+        data = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size + 1)
     if len(data) != size:
         raise ValueError("not of the size it should have")
     return replace(chunk, compression="", data=data)
-
-
-def _size(stream: BinaryIO) -> int:
-    return os.fstat(stream.fileno()).st_size
 
 
 def _page_size(header: bytes) -> int:

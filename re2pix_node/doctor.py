@@ -6,6 +6,7 @@ Standard library only, and nothing of ours is imported: this runs where everythi
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+HERE = shlex.quote(str(ROOT))
 COLUMNS = 100
 PROBE_SECONDS = 20.0
 SHARED_MEMORY_NEEDED = 256 << 20  # some segments of 64 MiB, one to a process, as in config/fastdds.xml
@@ -123,12 +125,14 @@ def _probe(code: str) -> Outcome:
     command = [sys.executable, "-c", _CHILD, json.dumps([code, sys.path])]
     try:
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS)
+        return Outcome(**json.loads(ended.stdout.splitlines()[-1]))
     except subprocess.TimeoutExpired:
         return Outcome(fault=f"loading it takes more than {PROBE_SECONDS:.0f} s")
-    if ended.returncode == 0:
-        return Outcome(**json.loads(ended.stdout.splitlines()[-1]))
-    how = f"code {ended.returncode}" if ended.returncode > 0 else signal.strsignal(-ended.returncode)
-    return Outcome(fault=f"loading it ends the process ({how}) {ended.stderr.decode(errors='replace')[-300:]}")
+    except OSError as error:
+        return Outcome(fault=f"no process for it could be started: {error}")
+    except (IndexError, TypeError, ValueError):  # it ended before it told its outcome
+        how = f"code {ended.returncode}" if ended.returncode >= 0 else signal.strsignal(-ended.returncode)
+        return Outcome(fault=f"loading it ends the process ({how}) {ended.stderr.decode(errors='replace')[-300:]}")
 
 
 def _checkout(otherwise: str) -> str:
@@ -136,10 +140,10 @@ def _checkout(otherwise: str) -> str:
     if not (ROOT / "scripts/env.sh").is_file():
         return otherwise
     if not (ROOT / "ros2_ws/install/setup.bash").is_file():
-        return f"make -C {ROOT} demo"
+        return f"make -C {HERE} demo"
     if sys.prefix == str(ROOT / ".venv") and f"{ROOT}/ros2_ws/install" in os.environ.get("AMENT_PREFIX_PATH", ""):
-        return f"make -C {ROOT} clean demo"  # all of it is here, and yet something is broken
-    return f". {ROOT}/scripts/env.sh"
+        return f"make -C {HERE} clean demo"  # all of it is here, and yet something is broken
+    return f". {HERE}/scripts/env.sh"
 
 
 def _mend_ros(package: str) -> str:
@@ -169,7 +173,9 @@ def _finding(topic: str, outcome: Outcome, faulty: State, mend: str, purpose: st
 def _check_ros(outcomes: Outcomes) -> Iterator[Finding]:
     rclpy, distro, variables = outcomes["rclpy"], os.environ.get("ROS_DISTRO"), os.environ
     yield Finding(
-        "ROS 2", State.INFO, f"{distro} is sourced" if distro else "no distribution is sourced: PyPI's, if any"
+        "ROS 2",
+        State.INFO,
+        f"{distro} is sourced" if distro else "no distribution is sourced: what pip installed is used",
     )
     other_rmw = rclpy.fault and not rclpy.absent and "RMW_IMPLEMENTATION" in variables
     yield _finding("rclpy", rclpy, State.MISSING, "unset RMW_IMPLEMENTATION" if other_rmw else _mend_ros("rclpy"))
@@ -188,16 +194,14 @@ def _fast_dds_profile(path: str) -> Finding:
     # In a checkout, or as installed: <prefix>/lib/pythonX/site-packages/re2pix_node beside <prefix>/share.
     places = (ROOT / "config/fastdds.xml", *(up / "share/re2pix_node/config/fastdds.xml" for up in ROOT.parents[:3]))
     profile = next((place for place in places if place.is_file()), "")
-    return Finding("Fast DDS profile", State.WARNING, found, f"export {PROFILE}={profile}" if profile else "")
+    return Finding(
+        "Fast DDS profile", State.WARNING, found, f"export {PROFILE}={shlex.quote(str(profile))}" if profile else ""
+    )
 
 
 def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
-    for module, package, apt in (
-        ("numpy", "numpy", "numpy"),
-        ("cv2", "opencv-python-headless", "opencv"),
-        ("yaml",) * 3,
-    ):
-        mend = _mend_python(package, outcomes[module], f"python3-{apt}")
+    for module, package in (("numpy", "numpy"), ("cv2", "opencv-python-headless"), ("yaml", "pyyaml")):
+        mend = _mend_python(package, outcomes[module], apt=f"python3-{module}".replace("cv2", "opencv"))
         yield _finding(module, outcomes[module], State.MISSING, mend)
     onnxruntime, openvino, gpu = outcomes["onnxruntime"], outcomes["openvino"], outcomes["GPU"]
     faulty = State.MISSING if openvino.fault else State.WARNING  # one engine is enough
@@ -234,7 +238,7 @@ def _cores() -> int:
 def _check_machine(_: Outcomes) -> Iterator[Finding]:
     fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
     found = f"{platform.python_version()} ({sys.executable}){'' if fits else ': 3.10 to 3.13 is needed'}"
-    mend = "" if fits else f"make -C {ROOT} clean demo PYTHON=python3.12"
+    mend = "" if fits else f"make -C {HERE} clean demo PYTHON=python3.12"
     yield Finding("Python", State.OK if fits else State.MISSING, found, mend)
     features = " ".join(feature for feature in CPU_FEATURES if feature in _cpuinfo("flags", "Features").split())
     yield Finding(

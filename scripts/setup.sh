@@ -78,7 +78,7 @@ install_requirements() {
 
     echo "setup: installing Python packages (a few minutes the first time)"
     unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off --use-pep517 \
         -c requirements/constraints.txt "${lists[@]/#/-r}" || die "pip could not install the packages; its message is above"
     [ -n "${ROS_DISTRO:-}" ] || point_wheels_here
     echo "$key" >"$stamp"

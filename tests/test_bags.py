@@ -117,7 +117,10 @@ class TestEveryRecorder:
         assert numbers(frames) == list(range(COUNT))
         assert problem is None
 
-    @pytest.mark.parametrize("options", [{"use_chunking": False}, bag_files.UNINDEXED])
+    @pytest.mark.parametrize(
+        "options",
+        [{"use_chunking": False}, {"repeat_channels": False}, {"repeat_schemas": False}, bag_files.UNINDEXED],
+    )
     def test_mcap_without_chunks_or_index(self, tmp_path, options):
         payloads = [bag_files.serialized(bag_files.image(number)) for number in range(COUNT)]
         with open_recording(bag_files.write_bare_mcap(tmp_path / "a.mcap", payloads, **options)) as recording:
@@ -146,6 +149,14 @@ class TestEveryRecorder:
         frames, problem = read(bag_files.write_rosbag2(tmp_path / "drive", messages, storage))
         assert numbers(frames) == [3, 4, 0, 1, 2]
         assert problem is None
+
+    @pytest.mark.parametrize("storage", [SQLITE3, MCAP])
+    def test_topics_of_one_type(self, tmp_path, storage):
+        left = [("/left", received(number), bag_files.image(number)) for number in range(3)]
+        right = [("/right", received(number), bag_files.image(number)) for number in range(3, 5)]
+        path = bag_files.write_rosbag2(tmp_path / "drive", [*left, *right], storage)
+        assert numbers(read(path, "/left")[0]) == [0, 1, 2]
+        assert numbers(read(path, "/right")[0]) == [3, 4]
 
     def test_more_than_ten_files(self, tmp_path):
         folder = bag_files.write_split_rosbag2(tmp_path / "drive", bag_files.images(COUNT), COUNT, MCAP)
@@ -177,8 +188,9 @@ class TestEveryRecorder:
         unpacked.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(unpacked))
         folder = RECORDERS["mcap, file compressed"](tmp_path / "drive", bag_files.images(COUNT))
-        with open_recording(folder):
+        with open_recording(folder) as recording:
             assert list(unpacked.iterdir())
+            assert numbers(list(recording.frames(recording.camera()))) == list(range(COUNT))
         assert not list(unpacked.iterdir())
         bag_files.storage_file(folder).write_bytes(zstandard.compress(b"no bag"))
         with pytest.raises(BagError, match="neither MCAP nor SQLite"):
@@ -316,7 +328,11 @@ class TestNothingInABagIsTrusted:
         elsewhere = bag_files.storage_file(bag_files.write_rosbag2(tmp_path / "other", bag_files.images(2)))
         folder = bag_files.write_rosbag2(tmp_path / "drive", bag_files.images(1))
         metadata = yaml.safe_load((folder / "metadata.yaml").read_text())
-        metadata["rosbag2_bagfile_information"]["relative_file_paths"] = [str(elsewhere), "../other/other.mcap"]
+        metadata["rosbag2_bagfile_information"]["relative_file_paths"] = [
+            "drive.mcap",
+            str(elsewhere),
+            "../other/other.mcap",
+        ]
         (folder / "metadata.yaml").write_text(yaml.safe_dump(metadata))
         assert numbers(read(folder)[0]) == [0]
 
@@ -332,14 +348,34 @@ class TestNothingInABagIsTrusted:
         assert numbers(frames) == [0]
         assert problem is None
 
-    def test_a_chunk_that_unpacks_to_more_than_it_says(self, tmp_path):
+    @pytest.mark.parametrize("compression", [CompressionType.LZ4, CompressionType.ZSTD])
+    def test_a_chunk_that_unpacks_to_more_than_it_says(self, tmp_path, compression):
         payloads = [bag_files.serialized(bag_files.image(number)) for number in range(COUNT)]
-        file = bag_files.write_bare_mcap(tmp_path / "a.mcap", payloads, compression=CompressionType.LZ4)
+        file = bag_files.write_bare_mcap(tmp_path / "a.mcap", payloads, compression=compression)
         content = bytearray(file.read_bytes())
-        (start, _, _), *_ = chunks(bytes(content))
-        struct.pack_into("<QI", content, start + 9 + 16, 100, 0)  # uncompressed size, and no checksum
+        (start, _, _) = chunks(bytes(content))[0]
+        (size,) = struct.unpack_from("<Q", content, start + 9 + 16)
+        one_message_less = size - (9 + 22 + len(payloads[-1]))
+        struct.pack_into("<QI", content, start + 9 + 16, one_message_less, 0)  # and no checksum
         file.write_bytes(content)
         assert read(file) == ([], f"a.mcap is damaged: 0 of {COUNT} frames read, the rest is lost")
+
+    @pytest.mark.parametrize("where", ["chunk", "data of chunk", "summary"])
+    def test_a_length_that_cannot_be_claims_no_memory(self, tmp_path, where):
+        file = bag_files.write_mcap(tmp_path / "a.mcap", images := bag_files.images(COUNT), chunk_size=4000)
+        content = bytearray(file.read_bytes())
+        start = chunks(bytes(content))[1][0]
+        summary = struct.unpack_from("<Q", content, len(content) - 8 - 20)[0]
+        position = {"chunk": start + 1, "data of chunk": start + 9 + 32 + len("zstd"), "summary": summary + 1}[where]
+        struct.pack_into("<Q", content, position, 3 << 30)
+        file.write_bytes(content)
+        tracemalloc.start()
+        frames, problem = read(file)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 20_000_000
+        assert len(frames) == (len(images) if where == "summary" else 2)
+        assert (problem is None) == (where == "summary")
 
     def test_frames_come_one_by_one(self, tmp_path):
         big = bag_files.image(0, 640, 480)
@@ -423,19 +459,15 @@ class TestTruncatedMcap:
         assert 3 < count < COUNT
         assert recording.problem == f"drive.mcap is truncated: {count} of {COUNT} frames read, the rest is lost"
 
-    def test_file_compressed_as_a_whole(self, tmp_path):
-        plain = bag_files.write_mcap(tmp_path / "a.mcap", bag_files.images(COUNT), CompressionType.NONE).read_bytes()
+    @pytest.mark.parametrize("end", [b"", b"\xff" * 9])
+    def test_file_compressed_as_a_whole(self, tmp_path, end):
+        plain = bag_files.write_mcap(tmp_path / "a.mcap", bag_files.images(60, 640), CompressionType.NONE).read_bytes()
         file = tmp_path / "drive.mcap.zstd"
-        # Small blocks, as in a file of the usual size.
-        with zstandard.ZstdCompressor().stream_writer(file.open("wb")) as stream:
-            for start in range(0, len(plain), 1000):
-                stream.write(plain[start : start + 1000])
-                stream.flush(zstandard.FLUSH_BLOCK)
-        content = file.read_bytes()
-        file.write_bytes(content[: len(content) * 2 // 3])
+        content = zstandard.compress(plain)
+        file.write_bytes(content[: len(content) * 2 // 3] + end)
         frames, problem = read(file)
         assert numbers(frames) == list(range(len(frames)))
-        assert 3 < len(frames) < COUNT
+        assert 30 < len(frames) < 41
         assert problem == f"drive.mcap.zstd is truncated: {len(frames)} frames read, the rest is lost"
 
 
@@ -491,8 +523,14 @@ class TestDamage:
         start, end, _ = chunks(bytes(content))[-1]
         content[(start + end) // 2] ^= 0xFF
         file.write_bytes(content)
-        assert read(file, CAMERA)[1] is None
-        assert read(file, "/rear")[1] is not None
+        with open_recording(file) as recording:
+            assert len(list(recording.frames(recording.camera("/rear")))) < COUNT
+            assert recording.problem is not None
+            frames = recording.frames(recording.camera(CAMERA))
+            next(frames)
+            assert recording.problem is None
+            assert len(list(frames)) == COUNT - 1
+            assert recording.problem is None
 
     @pytest.mark.parametrize("garbage", [b"", b"\0\1\0\0", b"\0\1\0\0" + b"\xff" * 90, b"\x28\xb5\x2f\xfd garbage"])
     def test_messages_that_cannot_be_decoded_are_left_out(self, tmp_path, garbage):
