@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from re2pix_node import __version__
-from re2pix_node.engines import ENGINES, PRECISIONS
 from re2pix_node.errors import Re2pixError
-from re2pix_node.geometry import FITS
 
 BAD_INPUT = 2
 
@@ -77,13 +75,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="the folder of a model bundle")
-    parser.add_argument("--engine", choices=ENGINES, default="auto")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--engine", default="auto", help="auto (default), openvino or onnxruntime")
+    parser.add_argument("--precision", default="auto", help="auto (default), bf16 or fp32")
     parser.add_argument("--threads", type=int, default=0, help="threads of the engine (0: every core)")
-    parser.add_argument("--fit", choices=FITS, help="how frames are made to fit the model (default: the bundle's way)")
+    parser.add_argument("--fit", help="crop, stretch or pad frames to fit the model (default: as the bundle says)")
 
 
-# The commands import what they need: `re2pix doctor` must run where half of it is missing.
+# The commands import what they need, and nothing of it is imported above: `re2pix doctor` runs where half is missing.
 
 
 def _demo(options: argparse.Namespace) -> int:

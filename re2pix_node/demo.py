@@ -145,6 +145,8 @@ class _Player:
             if time.monotonic() > deadline:
                 said = self._seen.state or "it is not heard at all"
                 raise Re2pixError(f"the node was not ready after {READY_SECONDS:.0f} s ({said}): run re2pix doctor")
+        # The node may need a moment more than we do to know that we are connected, and loses what comes before.
+        self._spin_until(time.monotonic() + 0.3)
 
     def _spin_until(self, deadline: float) -> None:
         import rclpy

@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+BUILT = ROOT / "ros2_ws/install/setup.bash"  # in a checkout, after make
 HERE = shlex.quote(str(ROOT))
 COLUMNS = 100
 PROBE_SECONDS = 20.0
@@ -89,10 +90,10 @@ found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devi
     "torch": "import importlib.metadata\nfound = importlib.metadata.version('torch')",
     "GPU": """import ctypes
 try: cuda = ctypes.CDLL("libcuda.so.1")
-except OSError: raise SystemExit("no NVIDIA driver (libcuda.so.1)")
+except OSError: raise OSError("no NVIDIA driver (libcuda.so.1)")
 def ask(name, *arguments):
     code = getattr(cuda, name)(*arguments)
-    if code: raise SystemExit(f"there is an NVIDIA driver, but {name} fails with {code}")
+    if code: raise OSError(f"there is an NVIDIA driver, but {name} fails with {code}")
 ask("cuInit", 0)
 version, name = ctypes.c_int(), ctypes.create_string_buffer(128)
 ask("cuDriverGetVersion", ctypes.byref(version))
@@ -111,9 +112,7 @@ try:
     exec(code, names)
     outcome["found"] = str(names["found"])
 except ModuleNotFoundError as error:
-    outcome["fault"], outcome["absent"] = str(error), str(error.name)
-except SystemExit as error:
-    outcome["fault"] = f"{error}"
+    outcome["fault"], outcome["absent"] = str(error), error.name or ""
 except BaseException as error:
     outcome["fault"] = f"{type(error).__name__}: {error}"
 print("\\n" + json.dumps(outcome), flush=True)
@@ -139,10 +138,12 @@ def _checkout(otherwise: str) -> str:
     """The command that brings what `make` sets up into this shell, where this file lies in a checkout."""
     if not (ROOT / "scripts/env.sh").is_file():
         return otherwise
-    if not (ROOT / "ros2_ws/install/setup.bash").is_file():
+    if not BUILT.is_file():
         return f"make -C {HERE} demo"
-    if sys.prefix == str(ROOT / ".venv") and f"{ROOT}/ros2_ws/install" in os.environ.get("AMENT_PREFIX_PATH", ""):
-        return f"make -C {HERE} clean demo"  # all of it is here, and yet something is broken
+    if sys.prefix == str(ROOT / ".venv") and str(BUILT.parent / "re2pix_msgs") in os.environ.get(
+        "AMENT_PREFIX_PATH", ""
+    ):
+        return f"rm -r {HERE}/.venv && make -C {HERE} demo"  # all is in this shell, and yet something is broken
     return f". {HERE}/scripts/env.sh"
 
 
@@ -151,8 +152,8 @@ def _mend_ros(package: str) -> str:
         return _checkout("colcon build --packages-up-to re2pix_node && . install/setup.bash")
     if distro := os.environ.get("ROS_DISTRO"):
         return f"sudo apt install ros-{distro}-{package.replace('_', '-')}"
-    installed = sorted(Path("/opt/ros").glob("*/setup.bash"))
-    return f". {installed[-1]}" if installed else _checkout("")
+    distributions = sorted(Path("/opt/ros").glob("*/setup.bash"))
+    return f". {distributions[-1]}" if distributions and not BUILT.is_file() else _checkout("")
 
 
 def _mend_python(package: str, outcome: Outcome, apt: str = "") -> str:
@@ -173,9 +174,7 @@ def _finding(topic: str, outcome: Outcome, faulty: State, mend: str, purpose: st
 def _check_ros(outcomes: Outcomes) -> Iterator[Finding]:
     rclpy, distro, variables = outcomes["rclpy"], os.environ.get("ROS_DISTRO"), os.environ
     yield Finding(
-        "ROS 2",
-        State.INFO,
-        f"{distro} is sourced" if distro else "no distribution is sourced: what pip installed is used",
+        "ROS 2", State.INFO, f"{distro} is sourced" if distro else "no distribution is sourced, pip's is used"
     )
     other_rmw = rclpy.fault and not rclpy.absent and "RMW_IMPLEMENTATION" in variables
     yield _finding("rclpy", rclpy, State.MISSING, "unset RMW_IMPLEMENTATION" if other_rmw else _mend_ros("rclpy"))
@@ -190,13 +189,14 @@ def _check_ros(outcomes: Outcomes) -> Iterator[Finding]:
 def _fast_dds_profile(path: str) -> Finding:
     if path and Path(path).is_file():
         return Finding("Fast DDS profile", State.OK, path)
-    found = f"{PROFILE} {'names a file that is not there' if path else 'is not set'}: most camera images will be lost"
+    found = (
+        f"{PROFILE} {f'names {path}, which is not there' if path else 'is not set'}: most camera images will be lost"
+    )
     # In a checkout, or as installed: <prefix>/lib/pythonX/site-packages/re2pix_node beside <prefix>/share.
     places = (ROOT / "config/fastdds.xml", *(up / "share/re2pix_node/config/fastdds.xml" for up in ROOT.parents[:3]))
     profile = next((place for place in places if place.is_file()), "")
-    return Finding(
-        "Fast DDS profile", State.WARNING, found, f"export {PROFILE}={shlex.quote(str(profile))}" if profile else ""
-    )
+    mend = f"export {PROFILE}={shlex.quote(str(profile))}" if profile else ""
+    return Finding("Fast DDS profile", State.WARNING, found, mend)
 
 
 def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
@@ -210,7 +210,7 @@ def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
     yield _finding("openvino", openvino, State.INFO, mend, "the fastest engine on most CPUs")
     mend = "" if gpu.fault else "pip install tensorrt"
     yield _finding("tensorrt", outcomes["tensorrt"], State.INFO, mend, "for NVIDIA GPUs")
-    yield Finding("GPU", State.INFO, gpu.found or f"none usable: {gpu.fault}")
+    yield Finding("GPU", State.INFO, gpu.found or f"none usable: {gpu.fault.removeprefix('OSError: ')}")
     for package in ("cv_bridge", "vision_msgs"):
         mend = _mend_ros(package) if os.environ.get("ROS_DISTRO") else ""
         yield _finding(package, outcomes[package], State.INFO, mend, "optional, part of a ROS 2 distribution")
@@ -238,12 +238,10 @@ def _cores() -> int:
 def _check_machine(_: Outcomes) -> Iterator[Finding]:
     fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
     found = f"{platform.python_version()} ({sys.executable}){'' if fits else ': 3.10 to 3.13 is needed'}"
-    mend = "" if fits else f"make -C {HERE} clean demo PYTHON=python3.12"
+    mend = "" if fits else f"make -C {HERE} demo PYTHON=python3.12"
     yield Finding("Python", State.OK if fits else State.MISSING, found, mend)
     features = " ".join(feature for feature in CPU_FEATURES if feature in _cpuinfo("flags", "Features").split())
-    yield Finding(
-        "CPU", State.INFO, f"{cpu_model()}, {_cores()} cores usable; {features or 'no vector units that matter'}"
-    )
+    yield Finding("CPU", State.INFO, f"{cpu_model()}, {_cores()} cores usable; {features or 'old: no vector units'}")
     yield Finding("system", State.INFO, f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {platform.machine()}")
     memory = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
     total, available = (int(memory[field]) / 2**20 for field in ("MemTotal:", "MemAvailable:"))
@@ -286,7 +284,8 @@ def print_report(findings: list[Finding]) -> None:
     indent = " " * 26
     for finding in findings:
         start = f"{finding.state.value:<8}{finding.topic:<18}"
-        print(textwrap.fill(finding.found, COLUMNS, initial_indent=start, subsequent_indent=indent))
+        wrap = textwrap.TextWrapper(COLUMNS, start, indent, break_long_words=False, break_on_hyphens=False)
+        print(wrap.fill(finding.found))
         if finding.mend:
             print(f"{indent}> {finding.mend}")  # in one line, however long, so that it can be copied
     missing = [finding.topic for finding in findings if finding.state is State.MISSING]

@@ -101,8 +101,6 @@ class Re2pixNode(Node):  # type: ignore[misc]
             )
         if value["image_transport"] not in TRANSPORTS:
             raise Re2pixError(f"image_transport '{value['image_transport']}' is not one of {', '.join(TRANSPORTS)}")
-        if value["fit"] not in ("", *FITS):
-            raise Re2pixError(f"fit '{value['fit']}' is not one of {', '.join(FITS)}")
         bundle = read_bundle(Path(value["bundle"]))
         engine, attempts = open_engine(bundle, value["engine"], value["precision"], value["threads"])
         self._health.passed_over = tuple(str(attempt) for attempt in attempts if attempt.fault)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from re2pix_node.buffer import Arrival, FrameBuffer, Timing
 from re2pix_node.bundle import Bundle
 from re2pix_node.engines.base import Engine, Features
-from re2pix_node.errors import EngineError
-from re2pix_node.geometry import Region, fit_frame
+from re2pix_node.errors import EngineError, Re2pixError
+from re2pix_node.geometry import FITS, Region, fit_frame
 from re2pix_node.manifest import NANOSECONDS, TimeSpec
 
 
@@ -51,6 +51,8 @@ class Pipeline:
         self._engine = engine
         self._spec = bundle.manifest
         self._fit = fit or bundle.manifest.image.fit
+        if self._fit not in FITS:
+            raise Re2pixError(f"there is no fit '{self._fit}': choose one of {', '.join(FITS)}")
         self._buffer: FrameBuffer[Features] = FrameBuffer(timing_of(bundle.manifest.time))
         self._region: Region | None = None
         # What happened to frames that led to no forecast, and how the newest one arrived.

@@ -377,6 +377,43 @@ class TestNothingInABagIsTrusted:
         assert len(frames) == (len(images) if where == "summary" else 2)
         assert (problem is None) == (where == "summary")
 
+    @pytest.mark.parametrize("where", ["chunk", "message"])
+    def test_a_few_bytes_that_unpack_to_all_memory(self, tmp_path, where):
+        size = 2 << 30
+        blocks = [struct.pack("<I", (1 << 17) << 3 | 1 << 1)[:3] + b"\0"] * (size >> 17)  # each a byte, 131072 times
+        bomb = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", size) + b"".join(blocks) + b"\1\0\0"
+        payloads = [bag_files.serialized(bag_files.image(number)) for number in range(2)]
+        if where == "message":
+            file = bag_files.write_bare_mcap(tmp_path / "a.mcap", [*payloads, bomb])
+        else:
+            file = bag_files.write_bare_mcap(tmp_path / "a.mcap", payloads, use_chunking=False)
+            content = file.read_bytes()
+            data_end = content.rindex(b"\x0f" + struct.pack("<Q", 4))
+            chunk = struct.pack("<QQQII4sQ", 0, 0, size, 0, 4, b"zstd", len(bomb)) + bomb
+            file.write_bytes(content[:data_end] + b"\x06" + struct.pack("<Q", len(chunk)) + chunk + content[data_end:])
+        tracemalloc.start()
+        with open_recording(file) as recording:
+            assert numbers(list(recording.frames(recording.camera()))) == [0, 1]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 20_000_000
+
+    def test_a_record_that_is_larger_than_any_can_be(self, tmp_path):
+        payloads = [bag_files.serialized(bag_files.image(number)) for number in range(2)]
+        file = bag_files.write_bare_mcap(tmp_path / "a.mcap", payloads, use_chunking=False)
+        content = bytearray(file.read_bytes())
+        struct.pack_into("<Q", content, content.index(payloads[1]) - 22 - 8, 2 << 30)
+        file.write_bytes(content)
+        with file.open("r+b") as stream:
+            stream.truncate(3 << 30)  # takes no room on the disk
+        tracemalloc.start()
+        frames, problem = read(file)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 20_000_000
+        assert numbers(frames) == [0]
+        assert problem == "a.mcap is damaged: 1 frame read, the rest is lost"
+
     def test_frames_come_one_by_one(self, tmp_path):
         big = bag_files.image(0, 640, 480)
         path = bag_files.write_rosbag2(tmp_path / "drive", [(CAMERA, received(n), big) for n in range(40)])
@@ -459,8 +496,8 @@ class TestTruncatedMcap:
         assert 3 < count < COUNT
         assert recording.problem == f"drive.mcap is truncated: {count} of {COUNT} frames read, the rest is lost"
 
-    @pytest.mark.parametrize("end", [b"", b"\xff" * 9])
-    def test_file_compressed_as_a_whole(self, tmp_path, end):
+    @pytest.mark.parametrize(("end", "damage"), [(b"", "truncated"), (b"\xff" * 300_000, "damaged")])
+    def test_file_compressed_as_a_whole(self, tmp_path, end, damage):
         plain = bag_files.write_mcap(tmp_path / "a.mcap", bag_files.images(60, 640), CompressionType.NONE).read_bytes()
         file = tmp_path / "drive.mcap.zstd"
         content = zstandard.compress(plain)
@@ -468,7 +505,7 @@ class TestTruncatedMcap:
         frames, problem = read(file)
         assert numbers(frames) == list(range(len(frames)))
         assert 30 < len(frames) < 41
-        assert problem == f"drive.mcap.zstd is truncated: {len(frames)} frames read, the rest is lost"
+        assert problem == f"drive.mcap.zstd is {damage}: {len(frames)} frames read, the rest is lost"
 
 
 class TestTruncatedSqlite:
@@ -515,6 +552,20 @@ class TestDamage:
         frames, problem = read(file)
         assert numbers(frames) == [0, 1, 2, 3, *range(6, COUNT)]
         assert problem == f"drive.mcap is damaged: {COUNT - 2} of {COUNT} frames read, the rest is lost"
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    @pytest.mark.parametrize("length", [0, 5, 20, 21, 22, 23, 2331, 1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+    def test_wrong_lengths(self, tmp_path, chunked, length):
+        payloads = [bag_files.serialized(bag_files.image(number)) for number in range(COUNT)]
+        options = {"compression": CompressionType.NONE, "enable_crcs": False, "use_chunking": chunked}
+        file = bag_files.write_bare_mcap(tmp_path / "drive.mcap", payloads, **options)
+        content = bytearray(file.read_bytes())
+        record = content.index(payloads[COUNT - 2]) - 22 - 9
+        struct.pack_into("<Q", content, record + 1, length)
+        file.write_bytes(content)
+        frames, problem = read(file)
+        assert COUNT - 2 not in numbers(frames)
+        assert f"{len(frames)} of {COUNT} frames read" in problem
 
     def test_damage_to_another_topic_is_no_problem(self, tmp_path):
         rear = [("/rear", received(number), bag_files.image(number)) for number in range(COUNT)]

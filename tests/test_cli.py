@@ -1,6 +1,7 @@
 """The commands, as a user types them."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,18 @@ def test_the_installed_scripts_run_the_first_python_on_the_path() -> None:
         assert Path(script).read_text().splitlines()[0] == "#!/usr/bin/env python3"
     done = subprocess.run(["re2pix", "--version"], env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "0.1.0")
+
+
+def test_doctor_runs_where_numpy_and_opencv_are_missing(tmp_path: Path) -> None:
+    for name in ("numpy", "cv2"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name='{name}')")
+    paths = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    command = [sys.executable, "-m", "re2pix_node.cli", "doctor"]
+    done = subprocess.run(command, env={**environment(), "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "")
+    verdict, _, missing = done.stdout.splitlines()[-1].rstrip(".").partition(": ")
+    assert verdict == "The node cannot start"
+    assert {"numpy", "cv2"} <= set(missing.split(", "))
 
 
 def test_check_describes_a_bundle_and_proves_every_engine(tiny: Bundle, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,13 @@ class TestRefusals:
         )
         assert "'depth'" in error
 
+    @pytest.mark.parametrize("option", ["--engine", "--precision", "--fit"])
+    def test_an_unknown_choice(self, drive_bag: Path, tiny: Bundle, tmp_path: Path, capsys, option: str) -> None:
+        error = self.refused(
+            capsys, "replay", drive_bag, "-o", tmp_path / "out", "--bundle", tiny.path, option, "nonsense"
+        )
+        assert f"there is no {option[2:]} 'nonsense': choose one of" in error
+
     def test_a_video_of_an_unknown_kind(self, drive_bag: Path, tiny: Bundle, tmp_path: Path, capsys) -> None:
         error = self.refused(
             capsys, "replay", drive_bag, "-o", tmp_path / "out", "--bundle", tiny.path, "--video", tmp_path / "v.gif"
