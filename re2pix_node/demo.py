@@ -16,6 +16,7 @@ import numpy as np
 
 from re2pix_node.bags import open_recording
 from re2pix_node.bundle import Bundle, read_bundle
+from re2pix_node.engines.base import one_line
 from re2pix_node.errors import Re2pixError
 from re2pix_node.images import Picture, decode
 from re2pix_node.manifest import NANOSECONDS, UNLABELLED
@@ -43,9 +44,8 @@ def run_demo(options: argparse.Namespace) -> int:
     try:
         import rclpy
     except ImportError as error:
-        raise Re2pixError(
-            f"ROS 2 is not here ({error}): source it, or run make demo; re2pix doctor says more"
-        ) from None
+        why = one_line(error)
+        raise Re2pixError(f"ROS 2 is not here ({why}): source it, or run make demo; re2pix doctor says more") from None
     bundle = read_bundle(options.bundle)
     frames, rate = _load_drive(options.drive, options.seconds)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ make_venv() {
     identity="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') ROS=${ROS_DISTRO:-pypi}"
     if [ "$(cat .venv/identity 2>/dev/null)" != "$identity" ]; then
         rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log
-        echo "setup: making .venv with $("$python" -V) and ROS 2 from ${ROS_DISTRO:+"the sourced $ROS_DISTRO"}${ROS_DISTRO:-"PyPI (Jazzy)"}"
+        echo "setup: making .venv with $("$python" -V) and ROS 2 ${ROS_DISTRO:-from PyPI (Jazzy)}"
         "$python" -m venv .venv
         echo "$identity" >.venv/identity
     fi
