@@ -233,14 +233,13 @@ def _compressed_mosaic(message_format: str) -> _Layout | None:
 
 
 def _suits_cv_bridge(message: ImageMessage, layout: _Layout, size: int) -> bool:
-    """Whether cv_bridge reads this message rightly.
+    """Whether every release of cv_bridge reads this message rightly.
 
-    It shears a picture whose step is not a whole number of pixels, fails at swapping bytes under NumPy 2, and wants the
-    last row's padding.
+    Old ones take no notice of row padding, newer ones shear a picture whose padding is not whole pixels, and under
+    NumPy 2 they fail at swapping bytes.
     """
-    whole_pixels = message.step % layout.pixel_bytes == 0
-    whole_rows = size >= message.step * message.height
-    return message.encoding in _CV_BRIDGE_ENCODINGS and whole_pixels and whole_rows and not message.is_bigendian
+    unpadded = message.step == message.width * layout.pixel_bytes and size >= message.step * message.height
+    return message.encoding in _CV_BRIDGE_ENCODINGS and unpadded and not message.is_bigendian
 
 
 def _by_cv_bridge(bridge: Any, message: ImageMessage) -> Picture:
