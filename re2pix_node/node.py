@@ -74,9 +74,9 @@ class Re2pixNode(Node):  # type: ignore[misc]
         self._worker.start()
 
     def stop(self) -> None:
-        """Ends the worker; returns when it has let go of ROS."""
+        """Ends the worker. It may be loading a large model, which nothing can interrupt: that is not waited for."""
         self._mailbox.close()
-        self._worker.join()
+        self._worker.join(timeout=1.0)
 
     def _work(self) -> None:
         try:

@@ -556,16 +556,30 @@ class TestTruncatedSqlite:
         assert 20 < len(frames) < 60
         assert problem == f"drive.db3 is truncated: {len(frames)} of 60 frames read, the rest is lost"
 
+    def test_the_largest_pages(self, tmp_path):
+        file = bag_files.write_old_sqlite(tmp_path / "drive.db3", bag_files.images(60, 200))
+        database = sqlite3.connect(file)
+        database.execute("PRAGMA page_size = 65536")
+        database.execute("VACUUM")
+        database.close()
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+        frames, problem = read(file)
+        assert numbers(frames) == list(range(len(frames)))
+        assert 10 < len(frames) < 60
+        assert problem.startswith("drive.db3 is truncated: ")
+
 
 class TestDamage:
-    def test_a_damaged_chunk_costs_only_itself(self, tmp_path):
+    @pytest.mark.parametrize("index", [0, 2, 5])  # the first also says what the topics are
+    def test_a_damaged_chunk_costs_only_itself(self, tmp_path, index):
         file = bag_files.write_mcap(tmp_path / "drive.mcap", bag_files.images(COUNT), chunk_size=4000)
         content = bytearray(file.read_bytes())
-        start, end, _ = chunks(bytes(content))[2]
+        start, end, _ = chunks(bytes(content))[index]
         content[(start + end) // 2] ^= 0xFF
         file.write_bytes(content)
         frames, problem = read(file)
-        assert numbers(frames) == [0, 1, 2, 3, *range(6, COUNT)]
+        assert numbers(frames) == [number for number in range(COUNT) if number // 2 != index]
         assert problem == f"drive.mcap is damaged: {COUNT - 2} of {COUNT} frames read, the rest is lost"
 
     @pytest.mark.parametrize("chunked", [True, False])
@@ -612,6 +626,15 @@ class TestDamage:
             f"{tmp_path}/drive.mcap has messages that cannot be decoded (2): 10 of 12 frames read, the rest is lost"
         )
 
+    def test_topic_names_that_are_no_text(self, tmp_path):
+        file = bag_files.write_old_sqlite(tmp_path / "drive.db3", bag_files.images(COUNT))
+        database = sqlite3.connect(file)
+        database.execute("UPDATE topics SET name = CAST(x'ff' AS TEXT)")
+        database.commit()
+        database.close()
+        with pytest.raises(BagError, match="is damaged, and nothing in it can be read"):
+            open_recording(file)
+
     def test_rows_that_are_no_messages(self, tmp_path):
         file = bag_files.write_old_sqlite(tmp_path / "drive.db3", bag_files.images(COUNT))
         database = sqlite3.connect(file)
@@ -639,6 +662,11 @@ class TestDamage:
         frames, problem = read(folder)
         assert numbers(frames) == [0, 1, 2, 3, 8, 9, 10, 11]
         assert problem == f"{missing.name} cannot be read: 8 of {COUNT} frames read, the rest is lost"
+
+    def test_one_of_several_frames_is_said_in_the_plural(self, tmp_path):
+        folder = bag_files.write_split_rosbag2(tmp_path / "drive", bag_files.images(2), 2, MCAP)
+        (folder / "drive_1.mcap").unlink()
+        assert read(folder)[1] == "drive_1.mcap cannot be read: 1 of 2 frames read, the rest is lost"
 
     def test_killed_while_it_began_the_next_file(self, tmp_path):
         folder = bag_files.write_split_rosbag2(tmp_path / "drive", bag_files.images(COUNT), 3, MCAP)

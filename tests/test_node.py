@@ -178,6 +178,18 @@ def test_a_damaged_bundle_is_refused_by_name(tiny: Bundle, listener: Listener, t
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_node_that_is_still_loading(tiny: Bundle, listener: Listener, which: signal.Signals) -> None:
+    with running_node(namespace(listener), bundle=tiny.path) as process:
+        # The node is on the graph as soon as it exists, and loads from then on.
+        assert listener.wait(lambda: "re2pix_node" in listener.node.get_node_names(), READY)
+        asked = time.monotonic()
+        process.send_signal(which)
+        assert process.wait(5) == 0
+        assert time.monotonic() - asked < 2
+        assert "Traceback" not in process.communicate()[1]
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_node_cleanly(tiny: Bundle, listener: Listener, which: signal.Signals) -> None:
     forecasts = listener.listen(Forecast, "forecast")
     publisher = listener.publisher(Image)
