@@ -17,9 +17,14 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from re2pix_node.bag_storage import ZSTD_MAGIC, StorageFile, Topic, first_bytes, open_storage, unpack_file, unpack_zstd
+from re2pix_node.bag_mcap import MCAP_MAGIC, McapFile
+from re2pix_node.bag_sqlite import SQLITE_MAGIC, SqliteFile
+from re2pix_node.bag_storage import ZSTD_MAGIC, Topic, first_bytes, unpack_file, unpack_zstd
 from re2pix_node.errors import BagError
 
+StorageFile = McapFile | SqliteFile
+
+_ROS_1_MAGIC = b"#ROSBAG V"
 _PACKAGE = "sensor_msgs/msg/"
 _CAMERA_TYPES = (f"{_PACKAGE}Image", f"{_PACKAGE}CompressedImage")
 _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
@@ -183,9 +188,23 @@ def _open_file(path: Path, resources: ExitStack) -> StorageFile | BagError:
         plain = Path(resources.enter_context(TemporaryDirectory(prefix="re2pix-"))) / path.stem
         unpack_file(path, plain)
     try:
-        return open_storage(plain, path)
+        return _open_storage(plain, path)
     except BagError as error:
         return error
+
+
+def _open_storage(path: Path, original: Path) -> StorageFile:
+    """The file at `path`, told by its first bytes; `original` is what the user knows, where that had to be unpacked."""
+    start = first_bytes(path)
+    if start.startswith(MCAP_MAGIC):
+        return McapFile(path, original.name)
+    if start.startswith(SQLITE_MAGIC):
+        return SqliteFile(path, original.name)
+    if not start:
+        raise BagError(f"{original}: is empty: copy or record it again")
+    if start.startswith(_ROS_1_MAGIC):
+        raise BagError(f"{original}: is a ROS 1 bag: convert it, for example with rosbags-convert")
+    raise BagError(f"{original}: is neither MCAP nor SQLite: give a folder that ros2 bag recorded, or a file of one")
 
 
 def _topics(path: Path, files: list[StorageFile], counts: Mapping[Topic, int], whole: bool) -> dict[Topic, int | None]:
@@ -203,7 +222,7 @@ def _frame(topic: CameraTopic, received: int, payload: bytes) -> BagFrame | None
         # Recorders can compress every message; serialized messages never start like that.
         data = unpack_zstd(payload) if payload.startswith(ZSTD_MAGIC) else payload
         message: Any = _message_types().deserialize_cdr(memoryview(data), _PACKAGE + topic.type)
-    except (SerdeError, zstandard.ZstdError, MemoryError):
+    except (SerdeError, zstandard.ZstdError):
         return None
     stamp = message.header.stamp
     return BagFrame(stamp.sec * 1_000_000_000 + stamp.nanosec, received, message.header.frame_id, message)

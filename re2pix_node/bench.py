@@ -1,5 +1,6 @@
 """`re2pix bench`: times of every graph on every engine of this machine."""
 
+import argparse
 import json
 import os
 import platform
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from re2pix_node.arguments import add_threads_argument
 from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.doctor import cpu_model
 from re2pix_node.engines import RUNTIMES, try_engine
@@ -19,14 +21,22 @@ from re2pix_node.percentile import percentile
 Times = dict[str, list[float]]
 
 
-def run_bench(path: Path, threads: int, runs: int, json_path: Path | None) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, required=True, help="the folder of a model bundle")
+    add_threads_argument(parser)
+    parser.add_argument("--runs", type=int, default=100, help="measured runs of each graph")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+
+
+def run(options: argparse.Namespace) -> int:
+    runs = options.runs
     if runs < 1:
         raise Re2pixError(f"--runs must be at least 1, is {runs}")
-    bundle = read_bundle(path)
-    threads = threads or len(os.sched_getaffinity(0))
+    bundle = read_bundle(options.bundle)
+    threads = options.threads or len(os.sched_getaffinity(0))
     engines = list(_engines(bundle, threads))
     if not engines:
-        raise EngineError(f"no engine of this machine reproduces {path}: re2pix check {path} says why")
+        raise EngineError(f"no engine of this machine reproduces {bundle.path}: re2pix check {bundle.path} says why")
     rows = [_row(engine, times) for engine, times in zip(engines, _measure(bundle, engines, runs), strict=True)]
     fastest = min(row["both_ms"] for row in rows)
     print(f"{bundle.manifest.name}, {threads} threads, {runs} runs each, {cpu_model()}; milliseconds, median (p99)")
@@ -36,11 +46,11 @@ def run_bench(path: Path, threads: int, runs: int, json_path: Path | None) -> in
             f"forecast {row['forecast_ms']:8.2f} ({row['forecast_p99_ms']:.2f})   "
             f"both {row['both_ms']:8.2f} = {row['both_ms'] / fastest:.2f} x the fastest"
         )
-    if json_path:
+    if options.json:
         machine = {"cpu": cpu_model(), "system": platform.platform(), "threads": threads, "runs": runs}
-        with write_beside(json_path, replace=True) as partial:
+        with write_beside(options.json, replace=True) as partial:
             partial.write_text(json.dumps({"bundle": bundle.manifest.name, **machine, "rows": rows}, indent=1) + "\n")
-        print(json_path)
+        print(options.json)
     return 0
 
 

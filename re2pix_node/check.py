@@ -1,17 +1,24 @@
 """`re2pix check`: what a bundle is, and which engines of this machine reproduce it."""
 
+import argparse
 import os
 from pathlib import Path
 
+from re2pix_node.arguments import add_threads_argument
 from re2pix_node.bundle import Bundle, read_bundle, signatures
 from re2pix_node.engines import RUNTIMES, try_engine
 from re2pix_node.errors import EngineError
 
 
-def run_check(path: Path, threads: int) -> int:
-    bundle = read_bundle(path)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, help="the folder of a model bundle")
+    add_threads_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    bundle = read_bundle(options.bundle)
     print("\n".join(describe(bundle)))
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = options.threads or len(os.sched_getaffinity(0))
     proved = 0
     for runtime in RUNTIMES:
         try:
@@ -24,7 +31,7 @@ def run_check(path: Path, threads: int) -> int:
             proved += attempt.fault is None
             print(f"  {attempt}")
     if not proved:
-        raise EngineError(f"no engine of this machine reproduces {path}: the lines above say why")
+        raise EngineError(f"no engine of this machine reproduces {bundle.path}: the lines above say why")
     return 0
 
 

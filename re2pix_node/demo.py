@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from re2pix_node.arguments import add_bundle_arguments
 from re2pix_node.bags import open_recording
 from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.engines.base import one_line
@@ -40,7 +41,14 @@ class Seen:
     state: str = ""
 
 
-def run_demo(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bundle_arguments(parser)
+    parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
+    parser.add_argument("--out", type=Path, default=Path("re2pix-demo"), help="folder for the video and the still")
+    parser.add_argument("--seconds", type=float, default=0.0, help="play only so much of the drive (0: all of it)")
+
+
+def run(options: argparse.Namespace) -> int:
     try:
         import rclpy
     except ImportError as error:

@@ -3,6 +3,7 @@
 Standard library only, and nothing of ours is imported: this runs where everything else is missing.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -292,11 +293,15 @@ def print_report(findings: list[Finding]) -> None:
     print(f"The node cannot start: {', '.join(missing)}." if missing else "The node can start.")
 
 
-def main() -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def run(_: argparse.Namespace | None = None) -> int:
     findings = run_doctor()
     print_report(findings)
     return 0 if could_start(findings) else 2
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

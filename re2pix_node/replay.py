@@ -1,8 +1,10 @@
 """A recording through the pipeline, every frame, offline: the same bytes come out of every run."""
 
+import argparse
 import contextlib
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,14 +12,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from re2pix_node.arguments import add_bundle_arguments
 from re2pix_node.bag_writer import BagWriter
 from re2pix_node.bags import BagFrame, CameraTopic, Recording, open_recording
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle import Bundle, read_bundle
+from re2pix_node.engines import open_engine
 from re2pix_node.engines.base import Engine
 from re2pix_node.errors import BagError, ImageError, Re2pixError
 from re2pix_node.images import decode
 from re2pix_node.manifest import NANOSECONDS
 from re2pix_node.messages import (
+    KINDS,
     Circumstances,
     bag_types,
     forecast_message,
@@ -52,6 +57,39 @@ class Job:
     kinds: Sequence[str] = ("segmentation", "confidence")
     video: Path | None = None
     replace: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recording", type=Path, metavar="IN", help="a rosbag2 folder (MCAP or sqlite3) or an .mcap file"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the rosbag2 folder to write")
+    add_bundle_arguments(parser)
+    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--outputs", default="segmentation,confidence", help="of segmentation, confidence, features")
+    parser.add_argument("--video", type=Path, help="also write a preview video (.webm or .mp4)")
+    parser.add_argument("--force", action="store_true", help="replace OUT and the video where they exist")
+
+
+def run(options: argparse.Namespace) -> int:
+    kinds = [kind.strip() for kind in options.outputs.split(",")]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise Re2pixError(f"there is no output '{kind}': choose of {', '.join(KINDS)}")
+    bundle = read_bundle(options.bundle)
+    engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
+    job = Job(options.recording, options.output, options.topic, kinds, options.video, options.force)
+    done = replay(job, bundle, engine, options.fit, progress=sys.stderr.isatty())
+    for note in done.notes:
+        print(f"re2pix replay: {note}", file=sys.stderr)
+    rate = done.frames / done.seconds
+    print(
+        f"{done.frames} frames, {done.forecasts} forecasts, {done.undecodable} undecodable; {rate:.1f} frames a second"
+    )
+    print(f"engine {engine.name} {engine.precision}")
+    for written in filter(None, (options.video, options.output)):
+        print(written)
+    return 0
 
 
 def replay(job: Job, bundle: Bundle, engine: Engine, fit: str | None = None, progress: bool = True) -> Summary:

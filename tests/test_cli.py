@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from re2pix_node.bundle import Bundle
-from re2pix_node.cli import main
+from re2pix_node.cli import COMMANDS, main
 from tests.helpers.drive_bag import make_drive_bag
 from tests.ros_node import environment, start
 
@@ -37,6 +37,24 @@ def test_doctor_runs_where_numpy_and_opencv_are_missing(tmp_path: Path) -> None:
     verdict, _, missing = done.stdout.splitlines()[-1].rstrip(".").partition(": ")
     assert verdict == "The node cannot start"
     assert {"numpy", "cv2"} <= set(missing.split(", "))
+
+
+def test_a_command_whose_needs_are_missing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError('No module named cv2', name='cv2')")
+    paths = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    command = [sys.executable, "-m", "re2pix_node.cli", "check", "bundle"]
+    done = subprocess.run(command, env={**environment(), "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "re2pix check: needs cv2, which is not installed: re2pix doctor says more\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    assert COMMANDS[command][1][1:20] in said
+    assert "--help" in said
 
 
 def test_check_describes_a_bundle_and_proves_every_engine(tiny: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
