@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,15 @@ from mcap_ros2.writer import Writer as McapRos2Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from re2pix_node.bags import BagFrame, open_recording
+
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 IMU = "sensor_msgs/msg/Imu"
 CAMERA = "/camera/image_raw"
+COUNT = 12
+SQLITE3, MCAP = StoragePlugin.SQLITE3, StoragePlugin.MCAP
 
 Messages = list[tuple[str, int, Any]]  # topic, log time in nanoseconds, message
 
@@ -159,3 +164,42 @@ def write_bare_mcap(file: Path, payloads: list[bytes], definition: bytes = b"", 
 
 
 UNINDEXED = {"index_types": IndexType.NONE, "repeat_channels": False, "repeat_schemas": False, "use_statistics": False}
+
+
+def read(path: Path, topic: str | None = None) -> tuple[list[BagFrame], str | None]:
+    with open_recording(path) as recording:
+        frames = list(recording.frames(recording.camera(topic)))
+        return frames, recording.problem
+
+
+def numbers(frames: list[BagFrame]) -> list[int]:
+    """Which of images() the frames are; every byte and time is compared."""
+    found = []
+    for frame in frames:
+        number = int(frame.frame_id.removeprefix("camera_"))
+        assert frame.stamp == (1_700_000_000 + number) * 10**9 + 250_000_000
+        assert frame.received == received(number)
+        assert serialized(frame.message) == serialized(image(number, frame.message.width))
+        found.append(number)
+    return found
+
+
+def chunks(content: bytes) -> list[tuple[int, int, int]]:
+    """Start, end and number of messages of each chunk, told by the chunk's index records."""
+    found = []
+    at = 8
+    while content[at] != 0x0F:  # the end of the data
+        (length,) = struct.unpack_from("<Q", content, at + 1)
+        if content[at] == 0x06:
+            found.append((at, at + 9 + length, 0))
+        if content[at] == 0x07:
+            entries = struct.unpack_from("<I", content, at + 9 + 2)[0] // 16
+            found[-1] = (*found[-1][:2], found[-1][2] + entries)
+        at += 9 + length
+    return found
+
+
+def two_cameras() -> Messages:
+    raw = images(COUNT)
+    small = [("/rear/compressed", received(number) + 1, compressed_image(number)) for number in range(COUNT)]
+    return [item for pair in zip(raw, small, strict=True) for item in pair]

@@ -16,36 +16,28 @@ import pytest
 import yaml
 import zstandard
 from mcap.writer import CompressionType
-from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from rosbags.rosbag2 import CompressionMode
 from rosbags.typesys import Stores, get_typestore
 
-from re2pix_node.bags import BagFrame, open_recording
+from re2pix_node.bags import open_recording
 from re2pix_node.errors import BagError
 from re2pix_node.images import decode
 from tests import bag_files
-from tests.bag_files import CAMERA, COMPRESSED, IMAGE, received
+from tests.bag_files import (
+    CAMERA,
+    COMPRESSED,
+    COUNT,
+    IMAGE,
+    MCAP,
+    SQLITE3,
+    chunks,
+    numbers,
+    read,
+    received,
+    two_cameras,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNT = 12
-SQLITE3, MCAP = StoragePlugin.SQLITE3, StoragePlugin.MCAP
-
-
-def read(path: Path, topic: str | None = None) -> tuple[list[BagFrame], str | None]:
-    with open_recording(path) as recording:
-        frames = list(recording.frames(recording.camera(topic)))
-        return frames, recording.problem
-
-
-def numbers(frames: list[BagFrame]) -> list[int]:
-    """Which of bag_files.images() the frames are; every byte and time is compared."""
-    found = []
-    for frame in frames:
-        number = int(frame.frame_id.removeprefix("camera_"))
-        assert frame.stamp == (1_700_000_000 + number) * 10**9 + 250_000_000
-        assert frame.received == received(number)
-        assert bag_files.serialized(frame.message) == bag_files.serialized(bag_files.image(number, frame.message.width))
-        found.append(number)
-    return found
 
 
 RECORDERS = {
@@ -77,12 +69,6 @@ TOOLS = {
     "foxglove, zstd": lambda path, messages: bag_files.write_mcap(path, messages, CompressionType.ZSTD),
     "foxy": lambda path, messages: bag_files.write_old_sqlite(path, messages),
 }
-
-
-def two_cameras() -> bag_files.Messages:
-    raw = bag_files.images(COUNT)
-    small = [("/rear/compressed", received(number) + 1, bag_files.compressed_image(number)) for number in range(COUNT)]
-    return [item for pair in zip(raw, small, strict=True) for item in pair]
 
 
 class TestEveryRecorder:

@@ -17,8 +17,17 @@ from mcap.writer import CompressionType
 from re2pix_node.bags import open_recording
 from re2pix_node.errors import BagError
 from tests import bag_files
-from tests.bag_files import CAMERA, received
-from tests.test_bags import COUNT, MCAP, SQLITE3, numbers, read, two_cameras
+from tests.bag_files import (
+    CAMERA,
+    COUNT,
+    MCAP,
+    SQLITE3,
+    chunks,
+    numbers,
+    read,
+    received,
+    two_cameras,
+)
 
 
 class TestDamage:

@@ -11,23 +11,15 @@ from mcap.writer import CompressionType
 from re2pix_node.bags import open_recording
 from re2pix_node.errors import BagError
 from tests import bag_files
-from tests.bag_files import CAMERA
-from tests.test_bags import COUNT, SQLITE3, numbers, read, two_cameras
-
-
-def chunks(content: bytes) -> list[tuple[int, int, int]]:
-    """Start, end and number of messages of each chunk, told by the chunk's index records."""
-    found = []
-    at = 8
-    while content[at] != 0x0F:  # the end of the data
-        (length,) = struct.unpack_from("<Q", content, at + 1)
-        if content[at] == 0x06:
-            found.append((at, at + 9 + length, 0))
-        if content[at] == 0x07:
-            entries = struct.unpack_from("<I", content, at + 9 + 2)[0] // 16
-            found[-1] = (*found[-1][:2], found[-1][2] + entries)
-        at += 9 + length
-    return found
+from tests.bag_files import (
+    CAMERA,
+    COUNT,
+    SQLITE3,
+    chunks,
+    numbers,
+    read,
+    two_cameras,
+)
 
 
 class TestTruncatedMcap:
