@@ -44,6 +44,7 @@ class Seen:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_arguments(parser)
     parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
+    parser.add_argument("--topic", help="the camera topic, where the recording has several")
     parser.add_argument("--out", type=Path, default=Path("re2pix-demo"), help="folder for the video and the still")
     parser.add_argument("--seconds", type=float, default=0.0, help="play only so much of the drive (0: all of it)")
 
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         why = one_line(error)
         raise Re2pixError(f"ROS 2 is not here ({why}): source it, or run make demo; re2pix doctor says more") from None
     bundle = read_bundle(options.bundle)
-    frames, rate = _load_drive(options.drive, options.seconds)
+    frames, rate = _load_drive(options.drive, options.topic, options.seconds)
     options.out.mkdir(parents=True, exist_ok=True)
     # Our own traffic stays on this machine, and apart from a second demo's.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -74,11 +75,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load_drive(path: Path, seconds: float) -> tuple[list[tuple[int, Picture]], float]:
+def _load_drive(path: Path, topic: str | None, seconds: float) -> tuple[list[tuple[int, Picture]], float]:
     """Frames with their time since the first, ns; decoded beforehand, so that the play keeps its rate."""
     with open_recording(path) as recording:
         frames: list[tuple[int, Picture]] = []
-        for frame in recording.frames(recording.camera(None)):
+        for frame in recording.frames(recording.camera(topic)):
             since = frame.stamp - frames[0][0] if frames else 0
             if seconds and since > seconds * NANOSECONDS:
                 break

@@ -13,6 +13,8 @@ unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export PATH=$_re2pix_root/ros2_ws/install/re2pix_node/lib/re2pix_node:$PATH
 # Without this profile Fast DDS loses most camera images (config/fastdds.xml says why). Yours, if set, is kept.
 export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$_re2pix_root/config/fastdds.xml}
+# The same by its name since Fast DDS 3 (ROS 2 Kilted).
+export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$FASTRTPS_DEFAULT_PROFILES_FILE}
 # Serialising large messages otherwise returns its memory to the system, and faults it in again, at every message.
 export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-268435456} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-536870912}
 unset _re2pix_root
