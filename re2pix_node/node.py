@@ -150,26 +150,25 @@ class _Session:
 
     def handle(self, arrived: Arrived) -> None:
         """One frame, from message to published forecast. Nothing that is wrong with a frame ends the node."""
-        started = time.monotonic()
         try:
-            picture = decode(arrived.message)
+            self._handle(arrived)
         except ImageError as error:
             self._health.count("undecodable")
             self._report(str(error))
-            return
-        stamp = stamp_of(arrived.message.header)
-        try:
-            forecast = self._pipeline.observe(picture, stamp)
-            self._tell_arrival(stamp)
-            if forecast is None:
-                self._health.count("repeated" if self._pipeline.arrival is Arrival.REPEATED else "no context")
-                return
-            self._publish(forecast, arrived.message.header.frame_id, started)
         except Exception as error:  # an engine may throw anything; this frame is lost, the next may be fine
             self._report(one_line(error))
-            return
-        self._health.count("published")
-        self._health.latency(time.monotonic() - arrived.at)
+
+    def _handle(self, arrived: Arrived) -> None:
+        started, message = time.monotonic(), arrived.message
+        stamp = stamp_of(message.header)
+        forecast = self._pipeline.observe(decode(message), stamp)
+        self._tell_arrival(stamp)
+        if forecast is None:
+            self._health.count("repeated" if self._pipeline.arrival is Arrival.REPEATED else "no context")
+        else:
+            self._publish(forecast, message.header.frame_id, started)
+            self._health.count("published")
+            self._health.latency(time.monotonic() - arrived.at)
 
     def _publish(self, forecast: Forecast, frame_id: str, started: float) -> None:
         types = ros_types()

@@ -1,6 +1,5 @@
 """Frames in, forecasts out. No ROS in it."""
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -58,46 +57,34 @@ class Pipeline:
         # What happened to frames that led to no forecast, and how the newest one arrived.
         self.counts: Counter[str] = Counter()
         self.arrival = Arrival.IN_ORDER
-        self.stage_seconds: dict[str, float] = {}
 
     def observe(self, frame: NDArray[np.uint8], stamp: int) -> Forecast | None:
         """Takes one camera frame, u8 [height, width, 3] RGB, seen at `stamp` (ns).
 
         None when it was seen before or when there is no evenly spaced context for it yet.
         """
-        self.stage_seconds = {}
         if self._buffer.newest == stamp:
             self.arrival = Arrival.REPEATED
             self.counts["repeated"] += 1
             return None
-        start = time.perf_counter()
         picture, region = fit_frame(frame, self._spec.image.height, self._spec.image.width, self._fit)
         if region != self._region:
             # Cells of differently cut frames do not lie on one another.
             self._buffer.clear()
             self._region = region
-        fitted = time.perf_counter()
         encoded = self._engine.encode(picture[None])
         observed = self._engine.fetch(encoded)[0]
         _require_finite(observed, "the encoder")
-        done = time.perf_counter()
-        self.stage_seconds = {"fit": fitted - start, "encode": done - fitted}
         self.arrival = self._buffer.push(stamp, encoded)
         return self._forecast(observed, region)
-
-    def reset(self) -> None:
-        """Forgets all frames."""
-        self._buffer.clear()
 
     def _forecast(self, observed: NDArray[Any], region: Region) -> Forecast | None:
         context = self._buffer.context()
         if context is None:
             self.counts["no context"] += 1
             return None
-        start = time.perf_counter()
         outputs = self._engine.forecast(context.frames)
         _require_finite(outputs.features, "the forecaster")
-        self.stage_seconds["forecast"] = time.perf_counter() - start
         steps = (0, *self._spec.time.horizons)
         return Forecast(
             stamp=context.stamps[-1],

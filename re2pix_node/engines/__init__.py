@@ -56,8 +56,8 @@ def _try_runtime(
 ) -> Engine | None:
     try:
         offered = runtime.precisions()
-    except EngineError as error:
-        attempts.append(Attempt(runtime.name, precision, None, str(error)))
+    except Exception as error:  # not installed, or broken in a way of its own
+        attempts.append(Attempt(runtime.name, precision, None, one_line(error)))
         return None
     if precision not in ("auto", *offered):
         fault = f"this machine does not offer it, only {', '.join(offered)}"
