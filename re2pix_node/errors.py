@@ -19,3 +19,7 @@ class ImageError(Re2pixError):
 
 class BagError(Re2pixError):
     """A recording that cannot be read or written."""
+
+
+class DataError(Re2pixError):
+    """Footage or labels that cannot be used."""

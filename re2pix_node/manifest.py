@@ -188,7 +188,7 @@ class Manifest:
 
 def parse_manifest(text: str, where: str) -> Manifest:
     """The manifest in `text`; `where` names the file in errors."""
-    data = _load_plain_yaml(text, where)
+    data = load_plain_yaml(text, where)
     if not isinstance(data, dict):
         raise BundleError(f"{where}: expected a mapping of fields, found {_kind(data)}")
     # The version comes first: another schema has other fields, and naming those would mislead.
@@ -205,7 +205,7 @@ def manifest_text(manifest: Manifest) -> str:
     return yaml.safe_dump(_plain(dataclasses.asdict(manifest)), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _load_plain_yaml(text: str, where: str) -> object:
+def load_plain_yaml(text: str, where: str) -> object:
     """YAML's plain subset. Tags could construct objects, aliases could grow without bound, twins hide one another."""
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
