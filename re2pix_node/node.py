@@ -205,6 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             node.destroy_node()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # A signal shuts ROS down under whatever a callback is doing, a publisher's publish() for one.
+        if rclpy.ok():
+            raise
     finally:
         rclpy.try_shutdown()
     return 0
