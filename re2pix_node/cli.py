@@ -18,6 +18,8 @@ COMMANDS = {
     "replay": ("re2pix_node.replay", "run every frame of a recording, offline, into a bag of forecasts"),
     "check": ("re2pix_node.check", "check a bundle, and prove every engine of this machine against it"),
     "bench": ("re2pix_node.bench", "time a bundle on every engine of this machine"),
+    "simulate": ("re2pix_node.simulator.command", "record drives through made-up streets, with exact labels"),
+    "evaluate": ("re2pix_node.evaluation.command", "score a bundle against baselines, on footage with a known future"),
     "doctor": ("re2pix_node.doctor", "what this machine can run, what is missing, and how to add it"),
 }
 

@@ -1,0 +1,104 @@
+"""The bundle at work: frames are encoded once, and its segmentation head is lent to features of any origin."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.engines.base import Engine, Features, Outputs
+from re2pix_node.errors import EngineError
+from re2pix_node.geometry import Region, fit_frame
+from re2pix_node.manifest import UNLABELLED, Manifest
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A camera frame as the model sees it."""
+
+    stamp: int
+    picture: NDArray[np.uint8]  # cut and resized to the model's input
+    region: Region  # the part of the camera image it shows
+    held: Features  # its features as the engine holds them
+    features: Array  # [h, w, C]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A segmentation: what the head makes of features."""
+
+    labels: Array  # u8 [H', W']
+    confidence: Array
+
+
+class Model:
+    """An engine with its bundle's manifest, for one clip at a time."""
+
+    def __init__(self, manifest: Manifest, engine: Engine, fit: str | None = None) -> None:
+        self.manifest = manifest
+        self._engine = engine
+        self._fit = fit or manifest.image.fit
+        self._seen: dict[int, Seen] = {}
+        self._read: dict[int, Read] = {}
+        self.seconds: dict[str, list[float]] = {"encode": [], "forecast": []}
+
+    def see(self, frame: NDArray[np.uint8], stamp: int) -> Seen:
+        """The frame encoded, once for each stamp of a clip."""
+        if stamp not in self._seen:
+            size = self.manifest.image
+            picture, region = fit_frame(frame, size.height, size.width, self._fit)
+            start = time.perf_counter()
+            held = self._engine.encode(picture[None])
+            features = self._engine.fetch(held)[0]
+            self.seconds["encode"].append(time.perf_counter() - start)
+            _require_finite(features, "the encoder")
+            self._seen[stamp] = Seen(stamp, picture, region, held, features)
+        return self._seen[stamp]
+
+    def forget(self, before: int | None = None) -> None:
+        """Frames before a stamp, or all of them: stamps of another clip mean other frames."""
+        self._seen = {stamp: seen for stamp, seen in self._seen.items() if before is not None and stamp >= before}
+        self._read = {stamp: read for stamp, read in self._read.items() if stamp in self._seen}
+
+    def forecast(self, context: Sequence[Features]) -> Outputs:
+        start = time.perf_counter()
+        outputs = self._engine.forecast(context)
+        self.seconds["forecast"].append(time.perf_counter() - start)
+        _require_finite(outputs.features, "the forecaster")
+        return outputs
+
+    def read(self, features: Array, context: Sequence[Features]) -> Read:
+        """What the bundle's head says of any features.
+
+        A bundle has no graph for its head alone. But index 0 of the forecast graph's labels is the head on the newest
+        context frame: features put there are read, whatever frames come before them.
+        """
+        newest = self._engine.upload(features[None].astype(self.manifest.features.dtype))
+        outputs = self._engine.forecast([*context[:-1], newest])
+        return Read(outputs.labels[0, 0], outputs.confidence[0, 0])
+
+    def read_seen(self, seen: Seen, context: Sequence[Features]) -> Read:
+        """The head on a frame of the clip, once for each."""
+        if seen.stamp not in self._read:
+            self._read[seen.stamp] = self.read(seen.features, context)
+        return self._read[seen.stamp]
+
+
+def fit_labels(labels: Array, region: Region, height: int, width: int) -> Array:
+    """True labels of a camera image at the size of the masks: each mask pixel takes the label under its centre."""
+    rows, columns = labels.shape
+    y = (region.y + (np.arange(height) + 0.5) * region.height / height) * rows / region.image_height
+    x = (region.x + (np.arange(width) + 0.5) * region.width / width) * columns / region.image_width
+    # Masks of bundles that pad frames reach beyond the camera image; nothing is true out there.
+    inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))
+    nearest = labels[np.ix_(y.astype(int).clip(0, rows - 1), x.astype(int).clip(0, columns - 1))]
+    return np.where(inside, nearest, UNLABELLED).astype(np.uint8)
+
+
+def _require_finite(features: Array, who: str) -> None:
+    if not np.isfinite(features).all():
+        raise EngineError(f"{who} gave features that are not finite: re2pix check tells whether the engine is sound")

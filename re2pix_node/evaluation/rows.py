@@ -1,0 +1,125 @@
+"""The rows of the table: what each forecaster, real or plain, says of the moments after a sample."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from re2pix_node.evaluation.flow import backward_flow, on_grid, warp_nearest, warp_smooth
+from re2pix_node.evaluation.model import Model, Read, Seen
+from re2pix_node.evaluation.ridge import Sums, predict, regressors, sums_of
+
+if TYPE_CHECKING:
+    from re2pix_node.training.clips import Sample
+
+Array = NDArray[Any]
+
+COPY, WARP, WARP_HEAD, RIDGE, FORECAST, ORACLE = "copy", "warp", "warp-head", "ridge", "forecast", "oracle"
+BASELINES = (WARP, WARP_HEAD, RIDGE)  # those that can be left out
+ROWS = (COPY, *BASELINES, FORECAST, ORACLE)
+MEANING = {
+    COPY: "nothing will change: the features and labels of the newest frame",
+    WARP: "everything moves on as it just moved: features and labels of now, warped by optical flow (DIS)",
+    WARP_HEAD: "the warped features, labelled by the bundle's head: the warp by the forecast's own means",
+    RIDGE: "a linear regression for each channel on the context, its blur and the warp; labelled by the bundle's head",
+    FORECAST: "the bundle",
+    ORACLE: "the bundle's head on the true future frame: what its labels would be if its features were perfect",
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one row says of one moment."""
+
+    features: Array
+    read: Read
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A sample as the model sees it."""
+
+    context: list[Seen]
+    future: list[Seen]
+
+    @property
+    def held(self) -> list[Any]:
+        return [seen.held for seen in self.context]
+
+    @property
+    def now(self) -> Seen:
+        return self.context[-1]
+
+
+def see_scene(model: Model, sample: "Sample") -> Scene:
+    model.forget(before=sample.context_stamps[0])
+    return Scene(
+        [model.see(frame, stamp) for frame, stamp in zip(sample.context, sample.context_stamps, strict=True)],
+        [model.see(frame, stamp) for frame, stamp in zip(sample.future, sample.future_stamps, strict=True)],
+    )
+
+
+class Forecasters:
+    """All rows of one scene. `ridge` holds the weights of each horizon, where there are any."""
+
+    def __init__(self, model: Model, chosen: tuple[str, ...], ridge: list[Array] | None) -> None:
+        self._model = model
+        self._steps = model.manifest.time.horizons
+        self._chosen = {COPY, FORECAST, ORACLE} | set(chosen) - (set() if ridge else {RIDGE})
+        self._ridge = ridge
+
+    def say(self, scene: Scene) -> tuple[Read, list[dict[str, Said]]]:
+        """The segmentation of now, and for each horizon the rows by name, in the order of ROWS."""
+        outputs = self._model.forecast(scene.held)
+        now = Read(outputs.labels[0, 0], outputs.confidence[0, 0])
+        warps = Warps(scene) if self._chosen & set(BASELINES) else None
+        horizons = []
+        for k, steps in enumerate(self._steps):
+            said = {
+                COPY: Said(scene.now.features, now),
+                FORECAST: Said(outputs.features[0, k], Read(outputs.labels[0, k + 1], outputs.confidence[0, k + 1])),
+                ORACLE: Said(scene.future[k].features, self._model.read_seen(scene.future[k], scene.held)),
+            }
+            if warps:
+                said |= self._moved(scene, warps, now, k, steps)
+            horizons.append({row: said[row] for row in ROWS if row in self._chosen})
+        return now, horizons
+
+    def _moved(self, scene: Scene, warps: "Warps", now: Read, k: int, steps: int) -> dict[str, Said]:
+        warped = warps.features(steps)
+        said = {WARP: Said(warped, warps.read(now, steps))}
+        if WARP_HEAD in self._chosen:
+            said[WARP_HEAD] = self._headed(scene, warped)
+        if RIDGE in self._chosen and self._ridge:
+            given = regressors([seen.features for seen in scene.context], warped)
+            said[RIDGE] = self._headed(scene, predict(self._ridge[k], given, scene.now.features))
+        return said
+
+    def _headed(self, scene: Scene, features: Array) -> Said:
+        return Said(features, self._model.read(features, scene.held))
+
+
+class Warps:
+    """The newest frame of a scene, moved on at the velocity since the frame before it in the context."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._now = scene.now
+        before = scene.context[-2] if len(scene.context) > 1 else scene.now
+        self._flow = backward_flow(scene.now.picture, before.picture)
+
+    def features(self, steps: int) -> Array:
+        grid = self._now.features
+        return warp_smooth(grid, on_grid(self._flow, *grid.shape[:2]), steps).astype(grid.dtype)
+
+    def read(self, now: Read, steps: int) -> Read:
+        flow = on_grid(self._flow, *now.labels.shape)
+        return Read(warp_nearest(now.labels, flow, steps), warp_nearest(now.confidence, flow, steps))
+
+
+def ridge_sums(scene: Scene, steps: tuple[int, ...]) -> list[Sums]:
+    """What a scene teaches the ridge, for each horizon."""
+    warps, context = Warps(scene), [seen.features for seen in scene.context]
+    return [
+        sums_of(regressors(context, warps.features(step)), scene.now.features, future.features)
+        for step, future in zip(steps, scene.future, strict=True)
+    ]

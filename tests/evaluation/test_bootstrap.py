@@ -1,0 +1,39 @@
+import numpy as np
+
+from re2pix_node.evaluation.bootstrap import figure, resampling
+
+
+def interval_of_mean(values: np.ndarray) -> dict:
+    weights = resampling(len(values))
+    return figure(weights @ values / weights.sum(axis=1))
+
+
+def test_the_interval_holds_the_score_and_shrinks_with_more_clips() -> None:
+    widths = []
+    for clips in (5, 20, 80, 320):
+        values = np.tile([0.3, 0.4, 0.5, 0.6, 0.7], clips // 5)
+        found = interval_of_mean(values)
+        assert found["low"] < found["value"] < found["high"]
+        np.testing.assert_allclose(found["value"], values.mean())
+        widths.append(found["high"] - found["low"])
+    assert widths == sorted(widths, reverse=True)
+    # As the theory of means has it: 2 * 1.96 * standard deviation / sqrt(clips).
+    np.testing.assert_allclose(widths[-1], 2 * 1.96 * np.sqrt(0.02 / 320), rtol=0.1)
+
+
+def test_the_same_clips_have_the_same_interval() -> None:
+    values = np.array([0.1, 0.5, 0.4, 0.8])
+    assert interval_of_mean(values) == interval_of_mean(values)
+
+
+def test_one_clip_has_no_interval() -> None:
+    assert interval_of_mean(np.array([0.3])) == {"value": 0.3, "low": None, "high": None}
+
+
+def test_a_score_that_many_resamples_lack_has_no_interval() -> None:
+    values = np.full(1001, 0.5)
+    assert figure(values)["low"] == 0.5
+    values[1:200] = np.nan
+    assert figure(values) == {"value": 0.5, "low": None, "high": None}
+    values[0] = np.nan
+    assert figure(values) == {"value": None, "low": None, "high": None}
