@@ -1,0 +1,28 @@
+"""Short drives that several tests look at; without OpenGL they are skipped, with the reason."""
+
+from pathlib import Path
+
+import pytest
+
+from re2pix_node.simulator.reader import DriveFrame, read_drive
+from re2pix_node.simulator.recorder import Plan, record
+from re2pix_node.simulator.renderer import RenderError
+
+SEED = 9
+PLAN = Plan(seconds=1.0, rate=17, size=(448, 224))
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One second of a drive."""
+    path = tmp_path_factory.mktemp("simulated") / f"drive_{SEED:05d}"
+    try:
+        record(path, SEED, PLAN)
+    except RenderError as error:
+        pytest.skip(str(error))
+    return path
+
+
+@pytest.fixture(scope="session")
+def frames(simulated: Path) -> list[DriveFrame]:
+    return list(read_drive(simulated))
