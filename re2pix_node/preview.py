@@ -81,21 +81,23 @@ def _captioned(caption: str, picture: NDArray[np.generic]) -> Picture:
 
 
 def _legend(labels: LabelSpec, notes: list[str], height: int) -> Picture:
+    """The class colours in columns, and the notes below them."""
     panel = np.full((height, PANEL_WIDTH, 3), _BACKGROUND, np.uint8)
-    rows_that_fit = max(1, (height - 16) // 22)
-    entries = len(labels.classes)
+    row_height, margin = 14, 10
+    rows = max(1, (height - 2 * margin - 20 * len(notes)) // row_height)
+    columns = -(-len(labels.classes) // rows)
     for i, c in enumerate(labels.classes):
-        x, y = 12 + 130 * (i // rows_that_fit), 12 + 22 * (i % rows_that_fit)
-        cv2.rectangle(panel, (x, y), (x + 16, y + 14), c.color, -1)
-        _write(panel, c.name, x + 24, y + 12)
-    x = 12 + 130 * -(-entries // rows_that_fit)
-    for i, note in enumerate(notes):
-        _write(panel, note, x, 24 + 22 * i)
+        x = margin + (PANEL_WIDTH - margin) // columns * (i // rows)
+        y = margin + row_height * (i % rows)
+        cv2.rectangle(panel, (x, y), (x + 12, y + 10), c.color, -1)
+        _write(panel, c.name, x + 18, y + 10, 0.36)
+    for i, note in enumerate(reversed(notes)):
+        _write(panel, note, margin, height - margin - 20 * i)
     return panel
 
 
-def _write(picture: Picture, text: str, x: int, y: int) -> None:
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.48, _INK, 1, cv2.LINE_AA)
+def _write(picture: Picture, text: str, x: int, y: int, size: float = 0.48) -> None:
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
 
 
 # VP8 plays in every browser and takes 40 ms a picture to encode; MPEG-4 takes 3 ms and plays in desktop players.
