@@ -112,14 +112,10 @@ def _balconies(
 
 def _garden(mesh: Mesh, lot: Lot, floors: tuple[int, int], rng: np.random.Generator) -> None:
     _border(mesh, lot, rng)
-    back = replace_front(lot, lot.at(0, rng.uniform(3, 5)), lot.width * rng.uniform(0.6, 0.85))
+    back = Lot(lot.at(0, float(rng.uniform(3, 5))), lot.yaw, lot.width * float(rng.uniform(0.6, 0.85)), 7.0)
     _building(mesh, back, floors, rng)
     for _ in range(rng.integers(1, 4)):
         (tree if rng.random() < 0.35 else bush)(mesh, lot.at(rng.uniform(-0.45, 0.45) * lot.width, 1.6), CURB, rng)
-
-
-def replace_front(lot: Lot, front: Array, width: float) -> Lot:
-    return Lot(front, lot.yaw, width, 7.0)
 
 
 def _border(mesh: Mesh, lot: Lot, rng: np.random.Generator) -> None:

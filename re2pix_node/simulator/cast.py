@@ -71,7 +71,7 @@ def _vehicles(town: Town, camera: Driver, rng: np.random.Generator) -> Iterator[
         right = (lane + 0.5) * district.lane_width
         same, oncoming = town.lane(town.route, right), town.lane(town.route[::-1], right)
         s = camera.s + float(rng.uniform(14, 50))
-        own = abs(right - 0.15 - (lane + 0.5) * district.lane_width) < 0.5
+        own = np.linalg.norm(same.points[0] - camera.line.points[0]) < 1
         while s < same.length - 30:
             # Slower than the camera's car now and then, so that it has to brake or passes.
             yield _vehicle(

@@ -48,7 +48,7 @@ class Mount:
         """The camera's pose; the car nods when it brakes, leans in curves, and the road is not even."""
         self._dive += (car.acceleration - self._dive) * min(dt / 0.25, 1.0)
         place, heading = car.place()
-        bumps = (np.sin(2 * np.pi * car.s / self._lengths + self._waves) / self._lengths**-0.3).sum(axis=1)
+        bumps = (np.sin(2 * np.pi * car.s / self._lengths + self._waves) * self._lengths**0.3).sum(axis=1)
         heave, nod, sway = bumps * self.roughness * np.array([0.002, 0.0005, 0.0006])
         bend = car.line.at(car.s + 1)[1] - car.line.at(car.s - 1)[1]
         lean = 0.004 * car.speed**2 * bend / 2
