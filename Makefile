@@ -10,7 +10,8 @@ export PYTHON
 
 demo:
 	@scripts/setup.sh demo
-	@. scripts/env.sh && python -m tests.helpers build/demo-input && re2pix demo --bundle build/demo-input/tiny --drive build/demo-input/drive --out build/demo
+	@. scripts/env.sh && python -m tests.helpers build/tiny && re2pix demo --bundle build/tiny --out build/demo \
+		--drive data/drive_90002 --topic /camera/image/compressed
 
 test:
 	@scripts/setup.sh test
@@ -22,7 +23,7 @@ lint:
 
 bench:
 	@scripts/setup.sh demo
-	@. scripts/env.sh && python -m tests.helpers build/demo-input && re2pix bench --bundle build/demo-input/tiny
+	@. scripts/env.sh && python -m tests.helpers build/tiny && re2pix bench --bundle build/tiny
 
 clean:
 	rm -rf .venv build ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

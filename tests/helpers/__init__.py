@@ -1,1 +1,1 @@
-"""Makes what the tests and the demo run on: a tiny real bundle, and a made-up drive."""
+"""Makes what the tests and the demo run on: a tiny real bundle, and a drawn drive."""
