@@ -30,6 +30,10 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package}"]),
         (f"share/{package}", ["package.xml"]),
+        *(
+            (f"share/{package}/{folder}", [str(path) for path in sorted(folder.iterdir())])
+            for folder in sorted(Path("data").iterdir())
+        ),
         (f"share/{package}/config", [str(path) for path in sorted(Path("config").iterdir())]),
     ],
     python_requires=">=3.10",
