@@ -27,7 +27,7 @@ from tests.training.made_footage import (
     write_video,
 )
 
-REAL = Path("/work/shared/data/real/val")
+REAL = Path(__file__).resolve().parents[3] / "shared/data/real/val"  # beside the checkout, where there is one
 
 
 class TestRecordings:
