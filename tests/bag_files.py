@@ -20,7 +20,6 @@ from re2pix_node.bags import BagFrame, open_recording
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
-IMU = "sensor_msgs/msg/Imu"
 CAMERA = "/camera/image_raw"
 COUNT = 12
 SQLITE3, MCAP = StoragePlugin.SQLITE3, StoragePlugin.MCAP

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from re2pix_node.bag_writer import BagWriter, message_types
+from re2pix_node.messages import bag_types, header_message
 from re2pix_node.simulator.cast import PART
 from re2pix_node.simulator.drive import Drive, Moment
 from re2pix_node.simulator.mesh import Array
@@ -66,9 +67,7 @@ def instance_of(frame: str) -> int | None:
 
 
 def _messages(moment: Moment, lens: Lens, plan: Plan, stamp: int) -> Iterator[tuple[str, Any]]:
-    types = message_types().types
-    time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
-    header = types["std_msgs/msg/Header"](stamp=time, frame_id=CAMERA)
+    header = header_message(bag_types(), stamp, CAMERA)
     shot = moment.shot
     makers: dict[str, Callable[[], Any]] = {
         "camera": lambda: _jpeg(shot.image, header, plan.quality),
@@ -76,7 +75,7 @@ def _messages(moment: Moment, lens: Lens, plan: Plan, stamp: int) -> Iterator[tu
         "segmentation": lambda: _image(shot.segmentation, "mono8", header),
         "instances": lambda: _image(shot.instances, "mono16", header),
         "depth": lambda: _image(compressible(shot.depth), "32FC1", header),
-        "tf": lambda: _transforms(moment, time),
+        "tf": lambda: _transforms(moment, stamp),
     }
     for topic in plan.topics:
         yield topic, makers[topic]()
@@ -130,9 +129,9 @@ def _camera_info(lens: Lens, header: Any) -> Any:
     )
 
 
-def _transforms(moment: Moment, time: Any) -> Any:
+def _transforms(moment: Moment, stamp: int) -> Any:
     types = message_types().types
-    header = types["std_msgs/msg/Header"](stamp=time, frame_id=MAP)
+    header = header_message(bag_types(), stamp, MAP)
     poses = {CAMERA: moment.camera, **{frame_name(i): pose for i, pose in moment.objects.items()}}
     transforms = []
     for child, pose in poses.items():

@@ -1,10 +1,21 @@
-"""Pictures of every modality beside each other, for people to look at."""
+"""Pictures of every modality beside each other, for people to look at, and the flow checked by warping.
+
+python -m re2pix_node.simulator.sheet OUT.png DRIVE...
+"""
+
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from re2pix_node.preview import save_picture
 from re2pix_node.simulator.classes import COLOURS
+from re2pix_node.simulator.flow import flow_between, warp
 from re2pix_node.simulator.mesh import Array
+from re2pix_node.simulator.reader import DriveFrame, read_drive
+
+STEP = 3  # frames from a picture to the one its flow leads to
 
 
 def depth_picture(depth: Array) -> Array:
@@ -31,3 +42,38 @@ def flow_picture(flow: Array, visible: Array) -> Array:
 def label_picture(segmentation: Array) -> Array:
     picture: Array = COLOURS[segmentation]
     return picture
+
+
+def sheet(a: DriveFrame, b: DriveFrame) -> Array:
+    """One row: the picture, its labels, instances and depth, the flow to `b`, and `b` warped back by it."""
+    flow, visible = flow_between(a, b)
+    back = (warp(b.image, flow) * visible[..., None]).astype(np.uint8)
+    row = (a.image, label_picture(a.segmentation), instance_picture(a.instances), depth_picture(a.depth))
+    return np.hstack([*row, flow_picture(flow, visible), back])
+
+
+def warp_errors(frames: list[DriveFrame]) -> tuple[float, float]:
+    """Mean absolute difference (of 0..255) of pictures STEP apart, where visible: warped, and as they are."""
+    errors = []
+    for a, b in list(zip(frames, frames[STEP:], strict=False))[::8]:
+        flow, visible = flow_between(a, b)
+        errors.append(
+            [np.abs(a.image - other)[visible].mean() for other in (warp(b.image, flow), b.image.astype(float))]
+        )
+    warped, still = np.mean(errors, axis=0)
+    return float(warped), float(still)
+
+
+def main(out: str, *drives: str) -> None:
+    rows = []
+    for drive in drives:
+        frames = list(read_drive(Path(drive)))
+        warped, still = warp_errors(frames)
+        print(f"{drive}: warped {warped:.1f}, unwarped {still:.1f}")
+        middle = len(frames) // 2
+        rows.append(sheet(frames[middle], frames[middle + STEP]))
+    save_picture(Path(out), np.vstack(rows))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

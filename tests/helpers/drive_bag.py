@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from re2pix_node.bag_writer import BagWriter, message_types
+from re2pix_node.messages import bag_types, header_message
 from tests.helpers import drive
 
 START = 1_700_000_000 * 1_000_000_000
@@ -21,8 +22,7 @@ def make_drive_bag(
         for stamp in stamps:
             picture = drive.frame((stamp - start) / 1e9, width, height)
             jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-            time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
-            header = types["std_msgs/msg/Header"](stamp=time, frame_id="camera")
+            header = header_message(bag_types(), stamp, "camera")
             image = types["sensor_msgs/msg/CompressedImage"](
                 header=header, format="jpeg", data=np.asarray(jpeg, np.uint8)
             )

@@ -1,12 +1,16 @@
 """Flow out of depth and poses must take every pixel to where it is in the next picture."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from re2pix_node.simulator.flow import flow_between, warp
 from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.reader import DriveFrame
+from re2pix_node.simulator.sheet import main
 
 
 def error(a: DriveFrame, picture: Array, where: Array) -> float:
@@ -53,3 +57,10 @@ def test_an_object_that_left_is_not_visible(frames: list[DriveFrame]) -> None:
     _, visible = flow_between(a, replace(b, objects={}))
     assert not visible[a.instances > 0].any()
     assert visible[a.instances == 0].mean() > 0.5
+
+
+def test_a_sheet_shows_every_modality_and_tells_the_warp_errors(simulated: Path, tmp_path: Path, capsys) -> None:
+    main(str(tmp_path / "sheet.png"), str(simulated))
+    warped, still = map(float, re.findall(r"warped ([\d.]+)", capsys.readouterr().out))
+    assert warped < 0.5 * still
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (224, 6 * 448, 3)
