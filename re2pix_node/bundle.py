@@ -36,8 +36,9 @@ def signatures(manifest: Manifest) -> dict[str, Signature]:
     cells = manifest.features
     masks = (manifest.samples, len(manifest.time.horizons) + 1, manifest.labels.height, manifest.labels.width)
     frame = Tensor("uint8", (1, manifest.image.height, manifest.image.width, 3))
-    seen = Tensor(cells.dtype, (1, cells.height, cells.width, cells.channels))
-    predicted = Tensor(cells.dtype, (manifest.samples, len(manifest.time.horizons), *seen.shape[1:]))
+    seen = Tensor(cells.dtype, (1, cells.height, cells.width, cells.channels + cells.carried))
+    horizons = len(manifest.time.horizons)
+    predicted = Tensor(cells.dtype, (manifest.samples, horizons, cells.height, cells.width, cells.channels))
     return {
         "encode": Signature({"frame": frame}, {"features": seen}),
         "forecast": Signature(

@@ -20,6 +20,9 @@ COMMANDS = {
     "bench": ("re2pix_node.bench", "time a bundle on every engine of this machine"),
     "simulate": ("re2pix_node.simulator.command", "record drives through made-up streets, with exact labels"),
     "evaluate": ("re2pix_node.evaluation.command", "score a bundle against baselines, on footage with a known future"),
+    "import": ("re2pix_node.import_command", "turn a published checkpoint into a bundle"),
+    "train": ("re2pix_node.train_command", "learn features, a head or a forecaster from footage"),
+    "export": ("re2pix_node.export_command", "make a bundle of a trained run"),
     "doctor": ("re2pix_node.doctor", "what this machine can run, what is missing, and how to add it"),
 }
 

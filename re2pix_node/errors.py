@@ -23,3 +23,11 @@ class BagError(Re2pixError):
 
 class DataError(Re2pixError):
     """Footage or labels that cannot be used."""
+
+
+class CheckpointError(Re2pixError):
+    """A checkpoint that cannot be imported."""
+
+
+class TrainingError(Re2pixError):
+    """A training run that cannot start or go on."""

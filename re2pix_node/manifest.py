@@ -76,14 +76,20 @@ class TimeSpec:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The grid of features: cells, length of the vector in a cell, element type in the graphs."""
+    """The grid of features: cells, length of the vector in a cell, element type in the graphs.
+
+    `carried` more channels may follow those in what the encoder gives: for the forecaster's eyes only (a small picture to
+    see motion in), never forecast, compared or published.
+    """
 
     height: int
     width: int
     channels: int
     dtype: str
+    carried: int = 0
 
     def __post_init__(self) -> None:
+        _require(self.carried >= 0, f"carried must not be negative, is {self.carried}")
         _require(min(self.height, self.width, self.channels) > 0, "height, width and channels must be positive")
         _require(self.dtype in ("float32", "float16"), f"dtype must be float32 or float16, is '{self.dtype}'")
 
@@ -197,7 +203,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
             f"{where}: schema version {data.get('schema')!r} is not supported, this re2pix_node reads {SCHEMA}: "
             "export the bundle again, or install the release it was made for"
         )
-    return _build(Manifest, data, "", where)
+    return build(Manifest, data, "the manifest", where)
 
 
 def manifest_text(manifest: Manifest) -> str:
@@ -238,24 +244,24 @@ def _refuse_twins(node: yaml.Node | None, where: str) -> None:
 
 
 T = TypeVar("T")
-_PLAIN_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_PLAIN_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping"}
 
 
 def _kind(value: object) -> str:
-    kinds = {**_PLAIN_KINDS, dict: "a mapping", list: "a list", types.NoneType: "nothing"}
+    kinds = {**_PLAIN_KINDS, list: "a list", types.NoneType: "nothing"}
     return f"{kinds.get(type(value), type(value).__name__)} ({value!r:.40})"
 
 
-def _build(kind: type[T], data: object, path: str, where: str) -> T:
-    """`data` as the dataclass `kind`: every field known, present and of its type."""
-    at = path or "the manifest"
+def build(kind: type[T], data: object, at: str, where: str, path: str = "") -> T:
+    """`data` as the dataclass `kind`: every field known, present and of its type. Errors name `at` or a path in it."""
     if not isinstance(data, dict):
         raise BundleError(f"{where}: {at}: expected a mapping of fields, found {_kind(data)}")
     fields: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = [str(name) for name in data if name not in fields]
     if unknown:
         raise BundleError(f"{where}: {at}: unknown field '{unknown[0]}'; known are {', '.join(fields)}")
-    missing = [name for name, f in fields.items() if name not in data and f.default is dataclasses.MISSING]
+    required = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in data]
     if missing:
         raise BundleError(f"{where}: {at}: the field '{missing[0]}' is missing")
     hints = typing.get_type_hints(kind)
@@ -268,9 +274,10 @@ def _build(kind: type[T], data: object, path: str, where: str) -> T:
 
 def _value(kind: Any, data: object, path: str, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
-        return _build(typing.cast(type, kind), data, path, where)
+        return build(typing.cast(type, kind), data, path, where, path)
     if typing.get_origin(kind) is tuple:
         return _values(typing.get_args(kind), data, path, where)
+    kind = typing.get_origin(kind) or kind
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data):
         return float(data)
     if kind is float or type(data) is not kind:

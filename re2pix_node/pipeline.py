@@ -76,7 +76,7 @@ class Pipeline:
         observed = self._engine.fetch(encoded)[0]
         _require_finite(observed, "the encoder")
         self.arrival = self._buffer.push(stamp, encoded)
-        return self._forecast(observed, region)
+        return self._forecast(observed[..., : self._spec.features.channels], region)
 
     def _forecast(self, observed: NDArray[Any], region: Region) -> Forecast | None:
         context = self._buffer.context()

@@ -68,7 +68,7 @@ install_requirements() {
     local ros=requirements/ros-pypi.txt
     [ -z "${ROS_DISTRO:-}" ] || ros=requirements/ros-sourced.txt
     local lists=("$ros" requirements/runtime.txt requirements/build.txt requirements/export.txt)
-    [ "$wanted" != test ] || lists+=(requirements/simulate.txt requirements/evaluate.txt requirements/test.txt)
+    [ "$wanted" != test ] || lists+=(requirements/{train,simulate,evaluate,test}.txt)
 
     local stamp=.venv/installed-$wanted key
     key=$(cat "${lists[@]}" requirements/constraints.txt | sha)

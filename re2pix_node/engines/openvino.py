@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from re2pix_node.bundle import Bundle, Signature, Tensor
-from re2pix_node.engines.base import Arrays, Engine, Runtime, load_host_engine
+from re2pix_node.engines.base import Arrays, Engine, Graph, Runtime, load_host_engine
 from re2pix_node.errors import EngineError
 
 if TYPE_CHECKING:
@@ -55,13 +55,18 @@ def _precisions() -> list[str]:
     return ["bf16", "fp32"] if "BF16" in capabilities else ["fp32"]
 
 
+def load_graph(data: bytes, precision: str, threads: int) -> Graph:
+    """One graph by itself, for those who have no bundle yet."""
+    return _Graph(_import().Core(), data, precision, threads)
+
+
 def _load(bundle: Bundle, precision: str, threads: int) -> Engine:
     core = _import().Core()
 
-    def load_graph(data: bytes) -> Any:
+    def load(data: bytes) -> Graph:
         return _Graph(core, data, precision, threads)
 
-    return load_host_engine(NAME, precision, version(), bundle, load_graph)
+    return load_host_engine(NAME, precision, version(), bundle, load)
 
 
 RUNTIME = Runtime(NAME, version, _precisions, _load)

@@ -24,7 +24,7 @@ class Seen:
     picture: NDArray[np.uint8]  # cut and resized to the model's input
     region: Region  # the part of the camera image it shows
     held: Features  # its features as the engine holds them
-    features: Array  # [h, w, C]
+    features: Array  # [h, w, C], without what is carried
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Model:
             features = self._engine.fetch(held)[0]
             self.seconds["encode"].append(time.perf_counter() - start)
             _require_finite(features, "the encoder")
+            features = features[..., : self.manifest.features.channels]
             self._seen[stamp] = Seen(stamp, picture, region, held, features)
         return self._seen[stamp]
 
@@ -77,7 +78,10 @@ class Model:
         A bundle has no graph for its head alone. But index 0 of the forecast graph's labels is the head on the newest
         context frame: features put there are read, whatever frames come before them.
         """
-        newest = self._engine.upload(features[None].astype(self.manifest.features.dtype))
+        spec = self.manifest.features
+        # What is carried serves motion, which index 0 has none of: zeros stand in.
+        whole = np.pad(features, ((0, 0), (0, 0), (0, spec.carried))).astype(spec.dtype)
+        newest = self._engine.upload(whole[None])
         outputs = self._engine.forecast([*context[:-1], newest])
         return Read(outputs.labels[0, 0], outputs.confidence[0, 0])
 

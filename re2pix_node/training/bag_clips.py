@@ -126,6 +126,9 @@ class _BagSource:
     def label_place(self, index: int) -> str:
         return f"{self.path}: {SEGMENTATION} at {self.stamps[index]} ns"
 
+    def origins(self) -> list[Path]:
+        return sorted(file for file in self.path.iterdir() if file.is_file()) if self.path.is_dir() else [self.path]
+
     def _read(self, topic: CameraTopic, wanted: Sequence[int]) -> Iterator[BagFrame]:
         """Messages of a topic by their number, in the order wanted, in one pass."""
         if not wanted:

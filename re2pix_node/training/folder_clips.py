@@ -108,6 +108,9 @@ class PictureFiles:
     def label_place(self, index: int) -> str:
         return str(self.label_files[index])
 
+    def origins(self) -> list[Path]:
+        return [*self.files, *self.label_files.values()]
+
 
 def _bytes_of(file: Path) -> bytes:
     try:

@@ -1,5 +1,6 @@
 """A clip: one continuous piece of footage, wherever its pictures come from."""
 
+import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,9 @@ class Source(Protocol):
         """Where a picture lies, for errors."""
 
     def label_place(self, index: int) -> str: ...
+
+    def origins(self) -> list[Path]:
+        """All files that are read: while they stay as they are, so do pictures and labels."""
 
 
 class Clip:
@@ -55,6 +59,12 @@ class Clip:
     def space(self) -> LabelSpace:
         """The classes of the labels."""
         return self._label_map.space
+
+    def identity(self) -> str:
+        """A hash that changes when files, stamps or the meaning of the labels do. Nothing is read for it."""
+        files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in self._source.origins()]
+        facts = (files, list(self.stamps), list(self.labelled), self.space, self._label_map.values)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def frame(self, index: int) -> Picture:
         """One frame, u8 [h, w, 3] RGB. Videos and bags are read up to it: for many frames use `frames`."""

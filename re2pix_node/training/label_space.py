@@ -37,6 +37,7 @@ class LabelMap:
 
     def __init__(self, space: LabelSpace, values: Mapping[int, int]) -> None:
         self.space = space
+        self.values = dict(values)  # class id by pixel value; a pixel of 255 is never a class
         self._ids = np.full(256, -1, np.int16)
         self._ids[UNLABELLED] = UNLABELLED
         for value, label in values.items():

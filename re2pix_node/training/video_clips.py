@@ -109,6 +109,9 @@ class _VideoSource:
         assert self.label_file is not None
         return f"{self.label_file.path}: labels[{index}]"
 
+    def origins(self) -> list[Path]:
+        return [self.path, self.label_file.path] if self.label_file else [self.path]
+
     def _check_time(self, index: int, milliseconds: float) -> None:
         # Where an edit list or damage hides frames, the packets that were counted are not the frames that come out.
         if self.trusted and abs(milliseconds * 1e6 - self.stamps[index]) > 1e6:

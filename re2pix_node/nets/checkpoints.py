@@ -1,0 +1,147 @@
+"""Checkpoints from the internet: read as data, never executed, and taken only when every tensor fits."""
+
+import argparse
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from re2pix_node.errors import CheckpointError
+
+# Lightning saves the command line that a training was started with; everything else beside tensors is refused.
+ALLOWED = (argparse.Namespace,)
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a file by name, and the settings that its training was started with, as far as it tells."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names start with `prefix`, named by the rest."""
+        return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
+
+    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """The shape of a tensor from which others follow."""
+        shape = tuple(self._tensor(name).shape)
+        if len(shape) != dimensions or not all(shape):
+            raise CheckpointError(f"{self.path}: '{name}' is {_text(shape)}, expected {dimensions} dimensions")
+        return shape
+
+    def sized(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = self._tensor(name)
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(f"{self.path}: '{name}' is {_text(tensor.shape)}, expected {_text(shape)}")
+        return tensor
+
+    def count(self, prefix: str) -> int:
+        """How many numbered parts there are of `prefix`: 12 for `blocks.` with `blocks.0.` to `blocks.11.`."""
+        return len({name.partition(".")[0] for name in self.part(prefix)})
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise CheckpointError(_missing(self.path, name))
+        return self.tensors[name]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The tensors of a PyTorch file: a Lightning checkpoint (`state_dict`), or a bare dictionary of tensors."""
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
+    tensors = content.get("state_dict", content)
+    if not isinstance(tensors, dict) or not tensors:
+        raise CheckpointError(f"{path}: has no tensors in 'state_dict'")
+    for name, tensor in tensors.items():
+        _check_tensor(path, name, tensor)
+    return Checkpoint(path, dict(tensors), _settings(content))
+
+
+def filled(make: Callable[[], Module], tensors: Mapping[str, Tensor], path: Path, prefix: str = "") -> Module:
+    """A module in evaluation mode with exactly these tensors as its own, in fp32; errors name them with `prefix`."""
+    with torch.device("meta"):  # nothing is allocated before all shapes are known to be right
+        module = make()
+    expected = module.state_dict()
+    for name in expected:
+        if name not in tensors:
+            raise CheckpointError(_missing(path, prefix + name))
+    for name, tensor in tensors.items():
+        at = f"{path}: {_quoted(prefix + name)}"
+        if name not in expected:
+            raise CheckpointError(f"{at} is unexpected: this is another kind of model, or another setting of it")
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(f"{at} is {_text(tensor.shape)}, expected {_text(expected[name].shape)}")
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise CheckpointError(f"{at} is {tensor.dtype}, expected {expected[name].dtype}")
+    module.load_state_dict(dict(tensors), assign=True)
+    return module.float().eval().requires_grad_(False)
+
+
+def _load(path: Path) -> object:
+    try:
+        # A zip archive can stay on the disk: of a training's checkpoint two thirds are the optimiser's.
+        mapped = zipfile.is_zipfile(path)
+        with torch.serialization.safe_globals(list(ALLOWED)):
+            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        return content
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL\s+(\S+)", str(error))
+        if refused is None:
+            raise CheckpointError(f"{path}: is no PyTorch checkpoint, or a damaged one: download it again") from None
+        raise CheckpointError(
+            f"{path}: wants to use {_quoted(refused[1])}, which is neither a tensor nor a plain value: nothing of it "
+            "was run; do not use this file"
+        ) from None
+    except Exception as error:  # a damaged archive fails wherever it is damaged
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise CheckpointError(
+            f"{path}: is no PyTorch checkpoint, or a damaged one ({reason}): download it again"
+        ) from None
+
+
+def _check_tensor(path: Path, name: object, tensor: object) -> None:
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        raise CheckpointError(f"{path}: {_quoted(name)} is a {type(tensor).__name__}, expected a tensor with a name")
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+        raise CheckpointError(f"{path}: {_quoted(name)} is not a plain tensor of numbers")
+    # Strides of zero make a tensor of any size out of one number.
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{path}: {_quoted(name)} claims more numbers than the file has")
+    if not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{path}: {_quoted(name)} has values that are not finite")
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    settings = content.get("hyper_parameters", {})
+    if isinstance(settings, dict):
+        settings = settings.get("args", settings)
+    if isinstance(settings, argparse.Namespace):
+        settings = vars(settings)
+    return dict(settings) if isinstance(settings, dict) else {}
+
+
+def _quoted(name: object) -> str:
+    """A name from a file that nobody vouches for: on one line, without control characters, and not endless."""
+    return f"{str(name)[:100]!a}"
+
+
+def _missing(path: Path, name: str) -> str:
+    return f"{path}: '{name}' is missing: this is not the checkpoint that was asked for"
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"

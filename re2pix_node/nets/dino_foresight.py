@@ -1,0 +1,100 @@
+"""DINO-Foresight as the two modules of a bundle, with everything folded that can be folded exactly.
+
+A bundle's features are what the published model forecasts: the PCA of four layers of DINOv2. The forecaster's `embed`
+could be folded into the encoder too, and is not: features would then be in a space that no head and no metric knows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from re2pix_node.nets.dinov2 import NORM_EPS, PATCH, DinoV2, run_blocks
+from re2pix_node.nets.dpt import SCALE, DptHead
+from re2pix_node.nets.masked_transformer import MaskedTransformer
+from re2pix_node.nets.masks import Masks
+from re2pix_node.nets.pca import Basis
+
+CLASSES = 19  # of Cityscapes, in the order of their train ids
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class DinoForesight:
+    """The parts, as they were published."""
+
+    backbone: DinoV2
+    layers: tuple[int, ...]
+    basis: Basis
+    transformer: MaskedTransformer
+    head: DptHead
+    grid: tuple[int, int]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.grid[0] * PATCH, self.grid[1] * PATCH
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        return self.grid[0] * SCALE, self.grid[1] * SCALE
+
+
+class Encoder(nn.Module):
+    """frame u8 [1, H, W, 3] -> features [1, h, w, C]. Uses up the parts: folding changes the backbone."""
+
+    leading: Tensor
+    positions: Tensor
+
+    def __init__(self, parts: DinoForesight) -> None:
+        super().__init__()
+        backbone = parts.backbone
+        self.grid = parts.grid
+        self.layers = parts.layers
+        self.patches, bias = _on_bytes(backbone.patch_embed["proj"])
+        self.register_buffer("leading", backbone.leading_tokens())
+        self.register_buffer("positions", backbone.positions(*parts.grid) + bias)
+        self.blocks = backbone.blocks
+        for block in self.blocks:
+            block.fold_scales()
+        self.project = parts.basis.after_norm(backbone.norm)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        # Cast before permuting: TensorRT refuses to transpose uint8.
+        patches = self.patches(frame.float().permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        layers = run_blocks(self.blocks, self.leading, patches + self.positions, self.layers)
+        normed = [functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS) for x in layers]
+        return self.project(torch.cat(normed, dim=-1)).unflatten(1, self.grid)
+
+
+class Forecaster(nn.Module):
+    """context_0 .. context_{T-1} [1, h, w, C] -> features, labels, confidence. Uses up the parts, as the encoder."""
+
+    positions: Tensor
+
+    def __init__(self, parts: DinoForesight, horizons: tuple[int, ...]) -> None:
+        super().__init__()
+        self.horizons = horizons
+        self.transformer = parts.transformer
+        self.register_buffer("positions", parts.transformer.positions())
+        self.head = parts.head
+        self.head.fold_norms()
+        self.head.projects = parts.basis.before_projections(self.head.projects)
+        self.masks = Masks(range(CLASSES), parts.mask_size)
+
+    def forward(self, *context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        steps = self.transformer.rollout(context, max(self.horizons), self.positions)
+        wanted = [steps[horizon - 1] for horizon in self.horizons]
+        moments = torch.cat([context[-1], *wanted]).permute(0, 3, 1, 2)
+        labels, confidence = self.masks(self.head([moments] * len(self.head.projects)))
+        return torch.stack(wanted, dim=1), labels[None], confidence[None]
+
+
+def _on_bytes(convolution: nn.Conv2d) -> tuple[nn.Conv2d, Tensor]:
+    """A convolution of ImageNet-normalised pictures as one of bytes, and its bias. Exact, since nothing is padded."""
+    assert convolution.bias is not None
+    mean, std = (torch.tensor(values).double()[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    weight = convolution.weight.double() / std
+    on_bytes = nn.Conv2d(3, len(weight), PATCH, PATCH, bias=False)
+    on_bytes.weight = nn.Parameter((weight / 255).float(), requires_grad=False)
+    return on_bytes, (convolution.bias.double() - (weight * mean).sum((1, 2, 3))).float()

@@ -1,0 +1,137 @@
+"""DINOv2: the vision transformers S, B and L of facebookresearch/dinov2, with and without registers.
+
+Parameters have the names of the published files, so those load as they are. ViT-g is left out: its weights exceed what
+one ONNX file holds.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PATCH = 14
+HEAD_WIDTH = 64
+NORM_EPS = 1e-6
+SIZES = {"vits14": (384, 12), "vitb14": (768, 12), "vitl14": (1024, 24)}  # width, depth
+
+
+class LayerScale(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        queries, keys, values = self.qkv(x).reshape(batch, tokens, 3, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(queries, keys, values)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    ls1: nn.Module
+    ls2: nn.Module
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = Attention(width)
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width)
+        self.ls2 = LayerScale(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+    @torch.no_grad()
+    def fold_scales(self) -> None:
+        """The same function without LayerScale: it becomes part of the linear layer before it. For inference only."""
+        for linear, scale in ((self.attn.proj, self.ls1), (self.mlp.fc2, self.ls2)):
+            if isinstance(scale, LayerScale):
+                linear.weight.mul_(scale.gamma[:, None])
+                linear.bias.mul_(scale.gamma)
+        self.ls1, self.ls2 = nn.Identity(), nn.Identity()
+
+
+class DinoV2(nn.Module):
+    """A vision transformer on patches of 14 pixels. `grid` is the side of the stored position grid (518 / 14)."""
+
+    def __init__(self, width: int = 768, depth: int = 12, registers: int = 4, grid: int = 37) -> None:
+        super().__init__()
+        self.registers = registers
+        self.grid = grid
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid**2, width))
+        if registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, registers, width))
+        # Never seen at inference, but part of every published file.
+        self.mask_token = nn.Parameter(torch.zeros(1, width))
+        self.patch_embed: Any = nn.ModuleDict({"proj": nn.Conv2d(3, width, PATCH, PATCH)})
+        self.blocks: Any = nn.ModuleList(Block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Patch tokens [B, h, w, C] after each of these blocks, all through the final norm; images are normalised."""
+        rows, columns = images.shape[-2] // PATCH, images.shape[-1] // PATCH
+        patches = self.patch_embed["proj"](images).flatten(2).transpose(1, 2) + self.positions(rows, columns)
+        return [
+            self.norm(tokens).unflatten(1, (rows, columns))
+            for tokens in run_blocks(self.blocks, self.leading_tokens(), patches, layers)
+        ]
+
+    def leading_tokens(self) -> Tensor:
+        """[1, 1 + registers, C]: the class token with its position, and the registers, which have none."""
+        tokens = self.cls_token + self.pos_embed[:, :1]
+        return torch.cat([tokens, self.register_tokens], dim=1) if self.registers else tokens
+
+    def positions(self, rows: int, columns: int) -> Tensor:
+        """[1, rows * columns, C]: the stored positions, interpolated to another grid the way each variant was trained.
+
+        The variants with registers smooth before they shrink. Those without do not, and take the ratio of the sizes
+        with a tenth of a cell too much.
+        """
+        stored = self.pos_embed[:, 1:]
+        if rows == columns == self.grid:
+            return stored
+        square = stored.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        if self.registers:
+            fitted = functional.interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)
+        else:
+            ratios = ((rows + 0.1) / self.grid, (columns + 0.1) / self.grid)
+            fitted = functional.interpolate(square, scale_factor=ratios, mode="bicubic")
+        return fitted.flatten(2).transpose(1, 2)
+
+
+def run_blocks(blocks: nn.ModuleList, leading: Tensor, patches: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """Patch tokens [B, h * w, C] after each of these blocks, before the final norm."""
+    tokens = torch.cat([leading.expand(len(patches), -1, -1), patches], dim=1)
+    taken = []
+    for i, block in enumerate(blocks[: max(layers) + 1]):
+        tokens = block(tokens)
+        if i in layers:
+            taken.append(tokens[:, leading.shape[1] :])
+    return taken

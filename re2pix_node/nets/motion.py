@@ -1,0 +1,116 @@
+"""Where things move: displacements found by comparing frames inside the graph, and warping by them."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from re2pix_node.nets.features import SUB
+
+RADIUS = 4  # cells to each side in which a cell is looked for, on the fine and on the coarse grid
+DESCRIPTOR = 24
+
+
+class ConvBlock(nn.Module):
+    """Depthwise 7x7 and a per-cell network, as in ConvNeXt."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 3 * width)
+        self.contract = nn.Linear(3 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + self.contract(functional.gelu(self.expand(y))).permute(0, 3, 1, 2)
+
+
+class Describe(nn.Module):
+    """A short vector of unit length a cell, from the carried picture and the features, for comparing frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(1, 32, 5, stride=2, padding=2)
+        self.coarse = nn.Conv2d(32, 2 * DESCRIPTOR, 3, stride=2, padding=1)
+        self.features = nn.Conv2d(channels, 2 * DESCRIPTOR, 1)
+        self.out = nn.Conv2d(2 * DESCRIPTOR, DESCRIPTOR, 3, padding=1)
+
+    def forward(self, features: Tensor, picture: Tensor) -> Tensor:
+        grey = functional.pixel_shuffle(picture, SUB)
+        seen = self.coarse(functional.gelu(self.fine(grey))) + self.features(features)
+        return self.out(functional.gelu(seen))
+
+
+class Compare(nn.Module):
+    """How alike each cell is to the cells around its place in another frame: [n, (2 RADIUS + 1)^2, h, w]."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        reach = torch.arange(-RADIUS, RADIUS + 1)
+        rows = torch.arange(height)[:, None, None, None] + reach[:, None]
+        columns = torch.arange(width)[None, :, None, None] + reach
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        places = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
+        cells = height * width
+        self.register_buffer("places", places.reshape(1, cells, -1), persistent=False)
+        self.register_buffer("inside", inside.reshape(1, cells, -1).float(), persistent=False)
+
+    def forward(self, now: Tensor, other: Tensor) -> Tensor:
+        number, _, height, width = now.shape
+        now, other = (functional.normalize(x.float(), dim=1, eps=1e-4).flatten(2) for x in (now, other))
+        alike = now.transpose(1, 2) @ other  # among all cells: one product is faster than 81 shifted ones
+        near = torch.gather(alike, 2, self.places.expand(number, -1, -1)) * self.inside
+        return near.transpose(1, 2).unflatten(2, (height, width))
+
+
+class Motion(nn.Module):
+    """For each horizon, where in the newest frame the content of a future cell is now, in cells [n, K, 2, h, w]."""
+
+    def __init__(self, channels: int, grid: tuple[int, int], frames: int, horizons: int, width: int, depth: int):
+        super().__init__()
+        height, columns = grid
+        self.horizons = horizons
+        self.pairs = min(frames - 1, 2)
+        self.describe = Describe(channels)
+        self.compare = nn.ModuleList([Compare(height, columns), Compare(height // 2, columns // 2)])
+        found = self.pairs * (2 * RADIUS + 1) ** 2
+        self.fine = nn.Conv2d(found, width // 2, 1)
+        self.content = nn.Conv2d(channels, width // 2, 1)
+        self.coarse = nn.Conv2d(found, width, 1)
+        self.merge = nn.Conv2d(width, width, 2, stride=2)
+        self.place = nn.Parameter(torch.zeros(1, width, height // 2, columns // 2))
+        self.blocks = nn.Sequential(*[ConvBlock(width) for _ in range(depth)])
+        self.split = nn.Linear(width, 2 * width)
+        self.refine = ConvBlock(width // 2)
+        self.flow = nn.Conv2d(width // 2, 2 * horizons, 3, padding=1)
+        nn.init.zeros_(self.flow.weight)
+        nn.init.zeros_(self.flow.bias)
+
+    def forward(self, features: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, T, C, h, w] and [n, T, 16, h, w] -> displacements, and what was found out about motion [n, m, h, w]."""
+        number = features.shape[0]
+        frames = self.pairs + 1
+        described = self.describe(features[:, -frames:].flatten(0, 1), pictures[:, -frames:].flatten(0, 1))
+        described = described.unflatten(0, (number, frames))
+        small = functional.avg_pool2d(described.flatten(0, 1), 2).unflatten(0, (number, frames))
+        fine, coarse = (
+            torch.cat([compare(x[:, -1], x[:, -2 - pair]) for pair in range(self.pairs)], 1)
+            for compare, x in zip(self.compare, (described, small), strict=True)
+        )
+        near = functional.gelu(torch.cat([self.fine(fine), self.content(features[:, -1])], 1))
+        x = self.blocks(self.merge(near) + self.coarse(coarse) + self.place)
+        x = functional.pixel_shuffle(self.split(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 2)
+        known = self.refine(x + self.fine(fine))
+        return self.flow(known).unflatten(1, (self.horizons, 2)), known
+
+
+def warp(x: Tensor, displacement: Tensor) -> Tensor:
+    """[n, C, h, w] looked up at each cell's place plus its displacement [n, 2 (right, down), h, w], in cells."""
+    height, width = x.shape[-2:]
+    rows = torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
+    columns = torch.arange(width, device=x.device, dtype=torch.float32)
+    right = (columns + displacement[:, 0].float() + 0.5) * (2 / width) - 1
+    down = (rows + displacement[:, 1].float() + 0.5) * (2 / height) - 1
+    # The grid is rounded nowhere: half precision would move the picture by whole cells.
+    moved = functional.grid_sample(x.float(), torch.stack([right, down], -1), padding_mode="border", align_corners=False)
+    return moved.to(x.dtype)

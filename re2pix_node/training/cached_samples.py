@@ -1,0 +1,152 @@
+"""Training samples out of the cache, drawn by seed and step alone: a resumed run sees what it would have seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from re2pix_node.errors import TrainingError
+from re2pix_node.manifest import UNLABELLED, TimeSpec
+from re2pix_node.nets.features import CARRIED, SUB
+from re2pix_node.training.feature_cache import CachedClip
+from re2pix_node.training.label_space import LabelSpace, shared_classes
+from re2pix_node.training.moments import moments
+from re2pix_node.training.run_file import DataEntry
+
+Chosen = list[tuple[int, int]]  # clip, and number of the sample in it
+TRAIN, VAL = 0, 1  # streams of chance
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Chooses samples of clips, each as likely as its entry's weight says."""
+
+    counts: NDArray[np.int64]  # samples of each clip
+    weights: NDArray[np.float64]  # of each clip's samples
+    seed: int
+
+    def random(self, step: int, batch: int) -> tuple[Chosen, NDArray[np.bool_]]:
+        """Samples of a step, and which of them to mirror."""
+        rng = np.random.default_rng([self.seed, TRAIN, step])
+        ends = np.cumsum(self.counts * self.weights)
+        clips = np.searchsorted(ends, rng.random(batch) * ends[-1], side="right").clip(max=len(ends) - 1)
+        numbers = np.floor(rng.random(batch) * self.counts[clips]).astype(np.int64)
+        return list(zip(clips.tolist(), numbers.tolist(), strict=True)), rng.random(batch) < 0.5
+
+    def spread(self, count: int) -> Chosen:
+        """Up to so many samples, evenly over all clips: always the same."""
+        total = int(self.counts.sum())
+        ends = np.cumsum(self.counts)
+        picks = np.unique(((np.arange(count) + 0.5) * total / count).astype(np.int64))
+        clips = np.searchsorted(ends, picks, side="right")
+        return [
+            (int(clip), int(pick - ends[clip] + self.counts[clip])) for clip, pick in zip(clips, picks, strict=True)
+        ]
+
+
+class ForecastSamples:
+    """Contexts and what came after: fp16 [n, T + K, h, w, channels]."""
+
+    def __init__(
+        self, entries: Sequence[DataEntry], clips: Sequence[Sequence[CachedClip]], time: TimeSpec, seed: int
+    ) -> None:
+        self.clips = [clip for of_entry in clips for clip in of_entry]
+        self._moments = [moments(clip.stamps, time) for clip in self.clips]
+        if not sum(map(len, self._moments)):
+            raise TrainingError(
+                f"{', '.join(entry.path for entry in entries)}: has no {time.context} frames {time.stride_min:g} to "
+                f"{time.stride_max:g} s apart with {time.horizons[-1]} more after them: correct time, or use other data"
+            )
+        self.draw = _draw(entries, clips, [len(found) for found in self._moments], seed)
+
+    def batch(self, chosen: Chosen, mirror: NDArray[np.bool_] | None = None, carried: bool = True) -> Tensor:
+        made = []
+        for position, (clip, number) in enumerate(chosen):
+            sample = np.asarray(self.clips[clip].features[self._moments[clip][number]])
+            if mirror is not None and mirror[position]:
+                sample = mirrored(sample, carried)
+            made.append(sample)
+        return torch.from_numpy(np.stack(made))
+
+
+class LabelledSamples:
+    """Single frames with labels: fp16 [n, h, w, channels], and dense classes i64 [n, H', W'], 255 = ignore."""
+
+    def __init__(
+        self, entries: Sequence[DataEntry], clips: Sequence[Sequence[CachedClip]], space: LabelSpace, seed: int
+    ) -> None:
+        self.clips = [clip for of_entry in clips for clip in of_entry]
+        self._tables = [_dense(clip, space) for clip in self.clips]
+        counts = [len(clip.labelled) for clip in self.clips]
+        if not sum(counts):
+            raise TrainingError(f"{', '.join(entry.path for entry in entries)}: has no labels: see docs/data.md")
+        self.draw = _draw(entries, clips, counts, seed)
+
+    def batch(
+        self, chosen: Chosen, mirror: NDArray[np.bool_] | None = None, carried: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        features, labels = [], []
+        for position, (clip, number) in enumerate(chosen):
+            seen = np.asarray(self.clips[clip].features[self.clips[clip].labelled[number]])
+            mask = self._tables[clip][self.clips[clip].labels[number]]
+            if mirror is not None and mirror[position]:
+                seen, mask = mirrored(seen, carried), mask[:, ::-1]
+            features.append(seen)
+            labels.append(mask)
+        return torch.from_numpy(np.stack(features)), torch.from_numpy(np.stack(labels)).long()
+
+
+def mirrored(features: NDArray[np.float16], carried: bool) -> NDArray[np.float16]:
+    """[..., h, w, channels] as a mirrored street would have given them, as far as features know left from right.
+
+    The carried picture is exact: its pixels are mirrored within each cell as well.
+    """
+    flipped = np.ascontiguousarray(features[..., ::-1, :])
+    if carried:
+        picture = flipped[..., -CARRIED:]
+        inside = picture.reshape(*picture.shape[:-1], SUB, SUB)[..., ::-1]
+        flipped[..., -CARRIED:] = inside.reshape(picture.shape).copy()
+    return flipped
+
+
+def _draw(
+    entries: Sequence[DataEntry], clips: Sequence[Sequence[CachedClip]], counts: Sequence[int], seed: int
+) -> Draw:
+    weights = [entry.weight for entry, of_entry in zip(entries, clips, strict=True) for _ in of_entry]
+    return Draw(np.array(counts, np.int64), np.array(weights), seed)
+
+
+def _dense(clip: CachedClip, space: LabelSpace) -> NDArray[np.uint8]:
+    """Class number in the space by class id of the clip; what the space has no class for is ignored."""
+    table = np.full(256, UNLABELLED, np.uint8)
+    if not len(clip.labelled):
+        return table
+    number = {label: i for i, label in enumerate(space.ids)}
+    if clip.space == space:
+        pairs = [(label, number[label]) for label in space.ids]
+    else:
+        shared = shared_classes(clip.space, space, clip.groups).groups
+        # A group of several classes of the model does not say which of them a pixel is.
+        pairs = [
+            (label, number[group.bundle[0]]) for group in shared if len(group.bundle) == 1 for label in group.dataset
+        ]
+    for label, dense in pairs:
+        table[label] = dense
+    return table
+
+
+def common_space(clips: Sequence[CachedClip]) -> LabelSpace:
+    """The classes that all labelled clips speak of; TrainingError when they differ."""
+    labelled = [clip for clip in clips if len(clip.labelled)]
+    for clip in labelled:
+        if clip.space != labelled[0].space:
+            raise TrainingError(
+                f"head.labels: data: {labelled[0].name} and {clip.name} have different classes: give both the same "
+                "in dataset.yaml"
+            )
+    if not labelled:
+        raise TrainingError("head.labels: data: no footage of data.train has labels: see docs/data.md")
+    return labelled[0].space

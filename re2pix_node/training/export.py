@@ -1,0 +1,172 @@
+"""From a trained run to a bundle."""
+
+import colorsys
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from re2pix_node.bundle import Bundle
+from re2pix_node.errors import BundleError, DataError, TrainingError
+from re2pix_node.geometry import fit_frame
+from re2pix_node.manifest import (
+    SCHEMA,
+    FeatureSpec,
+    FileEntry,
+    Graphs,
+    ImageSpec,
+    LabelClass,
+    LabelSpec,
+    Manifest,
+    ProofSpec,
+    Provenance,
+    Score,
+)
+from re2pix_node.nets.features import CARRIED
+from re2pix_node.nets.masks import Masks
+from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.nets.onnx_export import export_bundle
+from re2pix_node.nets.proof_frames import proof_frames
+from re2pix_node.simulator import classes as cityscapes
+from re2pix_node.training.clips import open_clips
+from re2pix_node.training.forecaster import nano_options
+from re2pix_node.training.frame_encoder import feature_encoder
+from re2pix_node.training.label_space import CITYSCAPES, LabelSpace
+from re2pix_node.training.moments import moments
+from re2pix_node.training.run_file import RunFile
+from re2pix_node.training.run_folder import RUN, RunFolder
+from re2pix_node.training.steps import read_basis, read_head
+from re2pix_node.training.stored import read_stored
+
+MOBILESAM = "https://github.com/ChaoningZhang/MobileSAM, mobile_sam.pt"
+FIRST_MOVING = 11  # of Cityscapes' train ids
+
+
+class Forecast(nn.Module):
+    """context_0 .. context_{T-1} [1, h, w, C + carried] -> features [1, K, h, w, C], labels, confidence."""
+
+    def __init__(self, net: NanoForecaster, head: nn.Module, masks: Masks) -> None:
+        super().__init__()
+        self.net, self.head, self.masks = net, head, masks
+
+    def forward(self, *context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        said, _ = self.net(torch.stack(context, 1))
+        now = context[-1][..., : self.net.options.channels]
+        labels, confidence = self.masks(self.head(torch.cat([now, said[0]])))
+        return said, labels[None], confidence[None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a bundle says of itself."""
+
+    name: str
+    version: str
+    description: str
+    licence: str
+
+
+def export_run(run: RunFolder, output: Path, identity: Identity, replace: bool = False) -> Bundle:
+    spec = run.spec
+    encoder = feature_encoder(spec.backbone, read_basis(run))
+    forecaster, ratios = _read_forecaster(run)
+    head, space, temperature = read_head(run)
+    size = spec.backbone.height // spec.backbone.mask, spec.backbone.width // spec.backbone.mask
+    graph = Forecast(forecaster, head, Masks(space.ids, size, temperature))
+    try:
+        manifest = _manifest(run, identity, space, size, ratios)
+    except ValueError as error:
+        raise BundleError(f"{output}: {error}") from None
+    return export_bundle(output, manifest, encoder, graph.eval(), _frames(spec), replace)
+
+
+def _read_forecaster(run: RunFolder) -> tuple[NanoForecaster, Mapping[str, float]]:
+    file = run.needed("forecaster")
+    content = read_stored(file)
+    net = NanoForecaster(nano_options(run.spec))
+    try:
+        net.load_state_dict(content["model"])
+        return net.eval().requires_grad_(False), content["figures"]
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
+
+
+def _manifest(
+    run: RunFolder, identity: Identity, space: LabelSpace, size: tuple[int, int], ratios: Mapping[str, float]
+) -> Manifest:
+    spec, backbone = run.spec, run.spec.backbone
+    grid = backbone.height // backbone.cell, backbone.width // backbone.cell
+    unknown = "0" * 64  # write_bundle fills in the hashes
+    return Manifest(
+        schema=SCHEMA,
+        name=identity.name,
+        version=identity.version,
+        description=identity.description,
+        licence=identity.licence,
+        provenance=_provenance(spec, identity.licence),
+        image=ImageSpec(backbone.height, backbone.width, backbone.fit),
+        time=spec.time,
+        features=FeatureSpec(*grid, spec.pca.channels, "float32", carried=CARRIED),
+        samples=1,
+        labels=LabelSpec(*size, _classes(space, spec.head.moving)),
+        graphs=Graphs(FileEntry("encode.onnx", unknown), FileEntry("forecast.onnx", unknown)),
+        proof=ProofSpec("proof.npz", unknown, relative_l2=0.02, cosine=0.9995, agreement=0.97, confidence=0.02),
+        scores=_scores(run, ratios),
+    )
+
+
+def _provenance(spec: RunFile, licence: str) -> tuple[Provenance, ...]:
+    weights = hashlib.sha256(Path(spec.backbone.weights).read_bytes()).hexdigest()
+    footage = ", ".join(Path(entry.path).name for entry in spec.data.train)
+    return (
+        Provenance("backbone: MobileSAM's image encoder", f"{MOBILESAM} (sha256 {weights})", "Apache-2.0"),
+        Provenance("PCA, forecaster and head", f"re2pix train, run '{spec.name}', on {footage}", licence),
+    )
+
+
+def _scores(run: RunFolder, ratios: Mapping[str, float]) -> tuple[Score, ...]:
+    data = ", ".join(Path(entry.path).name for entry in run.spec.data.val) or "the footage it was trained on"
+    figures = {
+        "forecaster": {f"SmoothL1 in shares of copying, {name}": value for name, value in ratios.items()},
+        "head": {f"{name} of now": value for name, value in read_stored(run.result("head"))["figures"].items()},
+    }
+    return tuple(
+        Score(metric, round(value, 4), data, f"re2pix train {step} {RUN} -o {run.path.name}")
+        for step, of_step in figures.items()
+        for metric, value in of_step.items()
+        if np.isfinite(value)
+    )
+
+
+def _classes(space: LabelSpace, moving: tuple[str, ...]) -> tuple[LabelClass, ...]:
+    """The classes with colours: Cityscapes' where the name is one of its, else colours that are far apart."""
+    known = dict(zip(CITYSCAPES.names, CITYSCAPES.ids, strict=True))
+    made = []
+    for number, (label, name) in enumerate(zip(space.ids, space.names, strict=True)):
+        city = known.get(name.lower().replace("_", " "))
+        hue = colorsys.hsv_to_rgb(number * 0.618 % 1, 0.75, 0.6 + 0.4 * (number % 2))
+        colour = [int(255 * part) for part in hue] if city is None else cityscapes.COLOURS[city].tolist()
+        moves = name in moving or (city is not None and city >= FIRST_MOVING)
+        made.append(LabelClass(label, name, (colour[0], colour[1], colour[2]), moves))
+    return tuple(made)
+
+
+def _frames(spec: RunFile) -> NDArray[np.uint8]:
+    """A context out of the footage that the run was judged by; drawn ones when none can be opened any more."""
+    size = spec.backbone.height, spec.backbone.width
+    for entry in (*spec.data.val, *spec.data.train):
+        try:
+            clips = open_clips(Path(entry.path))
+        except DataError:
+            continue
+        for clip in clips:
+            found = moments(np.array(clip.stamps, np.int64), spec.time)
+            if len(found):
+                indices = found[len(found) // 2][: spec.time.context].tolist()
+                return np.stack([fit_frame(frame, *size, spec.backbone.fit)[0] for frame in clip.frames(indices)])
+    return proof_frames(spec.time.context, *size)

@@ -1,0 +1,125 @@
+"""Frames to features, many of them: on a GPU by PyTorch, else through the engine that is fastest on a CPU."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from re2pix_node.engines import openvino
+from re2pix_node.engines.base import one_line
+from re2pix_node.errors import TrainingError
+from re2pix_node.nets.checkpoints import read_checkpoint
+from re2pix_node.nets.features import Basis, FeatureEncoder
+from re2pix_node.nets.mobilesam import LAYERS, PREFIX, MobileSamEncoder, load_mobilesam
+from re2pix_node.nets.onnx_export import exported
+from re2pix_node.training.run_file import BackboneSpec
+
+ENOUGH = 0.05  # an engine may be this far from PyTorch (relative L2), as a bundle's proof would let it
+BATCH = 16  # frames at once on a GPU
+WORTH_EXPORTING = 300  # frames; for fewer, to make a graph takes longer than PyTorch needs for them
+
+
+class FrameEncoder:
+    """u8 [n, H, W, 3] -> [n, h, w, channels] by a module that does just that."""
+
+    def __init__(self, module: nn.Module, height: int, width: int) -> None:
+        self.module = module.eval()
+        self._size = (height, width)
+        self._run: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
+        self._expected = WORTH_EXPORTING
+        self.engine = "not chosen yet"
+
+    def expect(self, frames: int) -> None:
+        """So many frames will come."""
+        self._expected = frames
+
+    def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._run is None:  # exporting takes seconds, and often everything is encoded already
+            self._run = self._chosen(frames[:1])
+        return self._run(frames)
+
+    def _chosen(self, frame: NDArray[np.uint8]) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        if torch.cuda.is_available():
+            self.engine = f"torch on {torch.cuda.get_device_name()}"
+            self.module.cuda()
+            return self._by_torch
+        reference = self._by_torch(frame)
+        for precision in _precisions() if self._expected >= WORTH_EXPORTING else ():
+            try:
+                run = self._by_openvino(precision)
+                apart = np.linalg.norm(run(frame) - reference) / np.linalg.norm(reference)
+            except Exception:  # whatever a runtime throws costs that engine and no more
+                continue
+            if apart < ENOUGH:
+                self.engine = f"openvino {precision}"
+                return run
+        self.engine = "torch on the CPU"
+        return self._by_torch
+
+    def _by_torch(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        device = next(self.module.parameters()).device
+        with torch.inference_mode():
+            parts = [
+                self.module(torch.from_numpy(frames[i : i + BATCH]).to(device)).float().cpu()
+                for i in range(0, len(frames), BATCH)
+            ]
+        found: NDArray[np.float32] = torch.cat(parts).numpy()
+        return found
+
+    @cached_property
+    def _graph(self) -> bytes:
+        frame = torch.zeros((1, *self._size, 3), dtype=torch.uint8)
+        data: bytes = exported(self.module, {"frame": frame}, ["features"]).SerializeToString()
+        return data
+
+    def _by_openvino(self, precision: str) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        graph = openvino.load_graph(self._graph, precision, len(os.sched_getaffinity(0)))
+
+        def run(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.concatenate([graph.run({"frame": frame[None]})["features"] for frame in frames])
+
+        return run
+
+
+def _precisions() -> list[str]:
+    try:
+        return openvino.RUNTIME.precisions()
+    except Exception:  # not installed, or broken in a way of its own
+        return []
+
+
+def load_backbone(spec: BackboneSpec) -> MobileSamEncoder:
+    for layer in spec.layers:
+        if layer not in LAYERS:
+            raise TrainingError(f"backbone.layers: there is no layer '{layer}'; there are {', '.join(LAYERS)}")
+    path = Path(spec.weights)
+    tensors = read_checkpoint(path).tensors
+    if not any(name.startswith(PREFIX) for name in tensors):
+        raise TrainingError(f"{path}: has no '{PREFIX}...': backbone.weights wants mobile_sam.pt (docs/train.md)")
+    try:
+        return load_mobilesam(tensors)
+    except RuntimeError as error:
+        raise TrainingError(f"{path}: is not the published mobile_sam.pt: {one_line(error)}") from None
+
+
+def feature_encoder(spec: BackboneSpec, basis: Basis) -> FeatureEncoder:
+    return FeatureEncoder(load_backbone(spec), basis, spec.picture)
+
+
+def encoder_identity(spec: BackboneSpec, basis: Basis) -> str:
+    """What the features of a frame depend on, as one hash."""
+    digest = hashlib.sha256()
+    with Path(spec.weights).open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    shape = (spec.kind, spec.height, spec.width, spec.fit, spec.picture, spec.mask, basis.layers, basis.cell)
+    digest.update(repr((*shape, basis.scale)).encode())
+    for array in (basis.mean, basis.std, basis.components):
+        digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+    return digest.hexdigest()

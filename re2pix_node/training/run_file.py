@@ -1,0 +1,216 @@
+"""A run in one YAML file: what is encoded, from which footage, and how each part is trained. See docs/train.md."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from re2pix_node.errors import BundleError, TrainingError
+from re2pix_node.geometry import FITS
+from re2pix_node.manifest import TimeSpec, build, load_plain_yaml
+
+PRECISIONS = ("fp32", "bf16")
+LABELS = ("cityscapes19", "data")
+# What a run takes over from the run that it names as its base.
+INHERITED = ("backbone", "pca", "time", "forecaster")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """The frozen model, the picture it sees, and which of its layers make the features."""
+
+    weights: str
+    height: int
+    width: int
+    kind: str = "mobilesam"
+    fit: str = "crop"
+    layers: tuple[str, ...] = ("stage1", "neck")
+    cell: int = 8  # pixels of the picture along one side of a cell of features
+    picture: bool = True  # whether features carry a small grey picture, for the forecaster to see motion in
+    mask: int = 4  # pixels of the picture along one side of a pixel of the masks
+
+    def __post_init__(self) -> None:
+        _require(self.kind == "mobilesam", f"kind must be mobilesam, is '{self.kind}'")
+        sides = f"{self.width} x {self.height}"
+        _require(min(self.height, self.width) > 0, f"the size must be positive, is {sides}")
+        _require(self.height % 32 == self.width % 32 == 0, f"height and width must be multiples of 32, are {sides}")
+        _require(self.fit in FITS, f"fit must be one of {', '.join(FITS)}, is '{self.fit}'")
+        _require(self.cell in (8, 16), f"cell must be 8 or 16, is {self.cell}")
+        _require(self.mask in (1, 2, 4, 8, 16), f"mask must be 1, 2, 4, 8 or 16, is {self.mask}")
+        _require(bool(self.layers), "layers is empty")
+
+
+@dataclass(frozen=True)
+class PcaSpec:
+    channels: int = 64
+    frames: int = 800
+
+    def __post_init__(self) -> None:
+        _require(min(self.channels, self.frames) > 0, "channels and frames must be positive")
+
+
+@dataclass(frozen=True)
+class DataEntry:
+    """Footage at a path, in any layout of docs/data.md."""
+
+    path: str
+    weight: float = 1.0  # how much more often than others each of its moments is seen
+    rate: float = 0.0  # use at most so many frames a second of it; 0 = all
+
+    def __post_init__(self) -> None:
+        _require(self.weight > 0, f"weight must be positive, is {self.weight:g}")
+        _require(self.rate >= 0, f"rate must not be negative, is {self.rate:g}")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    train: tuple[DataEntry, ...]
+    val: tuple[DataEntry, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(bool(self.train), "train is empty")
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How something is trained: what head and forecaster have in common."""
+
+    steps: int = 10_000
+    batch: int = 16  # samples a step, over all processes
+    learning_rate: float = 1e-3
+    warmup: int = 200  # steps in which the learning rate rises
+    weight_decay: float = 0.05
+    clip: float = 1.0  # longest gradient
+    average: float = 0.0  # result = running mean of the weights, each step keeping this share; 0 = the last weights
+    precision: str = "fp32"
+    flip: bool = True  # see the mirrored street as often as the street
+    val_every: int = 1000
+    val_batches: int = 32
+    checkpoint_minutes: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "learning_rate", "clip", "val_every", "val_batches", "checkpoint_minutes"):
+            _require(getattr(self, name) > 0, f"{name} must be positive, is {getattr(self, name):g}")
+        _require(self.warmup >= 0, f"warmup must not be negative, is {self.warmup}")
+        _require(0 <= self.average < 1, f"average must lie from 0 to below 1, is {self.average:g}")
+        _require(self.precision in PRECISIONS, f"precision must be fp32 or bf16, is '{self.precision}'")
+
+
+@dataclass(frozen=True)
+class ForecasterSpec(Optimisation):
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/nano.py
+    motion: float = 0.5  # share in the loss of how well displacements alone explain features and picture
+    agreement: float = 0.0  # share in the loss of the head's opinion; above 0 the head must be trained before
+
+
+@dataclass(frozen=True)
+class HeadSpec(Optimisation):
+    labels: str = "cityscapes19"
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/light_head.py
+    moving: tuple[str, ...] = ()  # names of classes that move by themselves, beside those of Cityscapes
+    rare: float = 0.0  # how much more rare classes count: weight = frequency ^ -rare
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.labels in LABELS, f"labels must be one of {', '.join(LABELS)}, is '{self.labels}'")
+        _require(0 <= self.rare <= 1, f"rare must lie from 0 to 1, is {self.rare:g}")
+
+
+@dataclass(frozen=True)
+class RunFile:
+    name: str
+    backbone: BackboneSpec
+    time: TimeSpec
+    data: DataSpec
+    pca: PcaSpec = PcaSpec()
+    forecaster: ForecasterSpec = ForecasterSpec()
+    head: HeadSpec = HeadSpec()
+    seed: int = 0
+    cache: str = ""  # folder for encoded footage; without it, one in the run's folder
+    base: str = ""  # a run whose features and forecaster this one takes over
+
+    def __post_init__(self) -> None:
+        _require(bool(re.fullmatch(r"[A-Za-z0-9._-]+", self.name)), f"name has odd characters: '{self.name}'")
+        _require(self.seed >= 0, f"seed must not be negative, is {self.seed}")
+
+
+def read_run_file(path: Path) -> RunFile:
+    """The run in a YAML file, its paths absolute."""
+    fields = _fields(path)
+    if base := fields.get("base"):
+        folder = path.parent / str(base)
+        for name in INHERITED:
+            if name in fields:
+                raise TrainingError(f"{path}: {name}: comes from the base, {base}: remove it here, or remove base")
+        fields = {**_inherited(folder, path), **fields}
+    try:
+        spec = build(RunFile, fields, "the run", str(path))
+    except BundleError as error:
+        raise TrainingError(str(error)) from None
+    return _absolute(spec, path.parent)
+
+
+def run_text(spec: RunFile) -> str:
+    """The run as YAML with every field, and no base: what it took over is written out."""
+    fields = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(spec, base=""))))
+    text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def differences(one: object, other: object, at: str = "") -> list[str]:
+    """Names of the fields in which two runs differ, as `backbone.height`."""
+    if dataclasses.is_dataclass(one) and type(one) is type(other):
+        return [
+            name
+            for f in dataclasses.fields(one)
+            for name in differences(getattr(one, f.name), getattr(other, f.name), f"{at}.{f.name}".lstrip("."))
+        ]
+    return [] if one == other else [at]
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    try:
+        fields = load_plain_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: there is no such file: give the YAML file of a run") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: cannot be read: {error}") from None
+    except BundleError as error:
+        raise TrainingError(str(error)) from None
+    if not isinstance(fields, dict):
+        raise TrainingError(f"{path}: expected a mapping of fields: see docs/train.md")
+    return fields
+
+
+def _inherited(folder: Path, where: Path) -> Mapping[str, Any]:
+    file = folder / "run.yaml"
+    if not file.is_file():
+        raise TrainingError(f"{where}: base: {folder} is no run, it has no run.yaml: give the folder of a trained run")
+    taken = json.loads(json.dumps(dataclasses.asdict(read_run_file(file))))
+    return {name: taken[name] for name in INHERITED}
+
+
+def _absolute(spec: RunFile, folder: Path) -> RunFile:
+    def full(path: str) -> str:
+        return str((folder / path).resolve()) if path else ""
+
+    def entries(listed: tuple[DataEntry, ...]) -> tuple[DataEntry, ...]:
+        return tuple(dataclasses.replace(entry, path=full(entry.path)) for entry in listed)
+
+    return dataclasses.replace(
+        spec,
+        backbone=dataclasses.replace(spec.backbone, weights=full(spec.backbone.weights)),
+        data=DataSpec(entries(spec.data.train), entries(spec.data.val)),
+        cache=full(spec.cache),
+        base=full(spec.base),
+    )

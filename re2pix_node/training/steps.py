@@ -1,0 +1,147 @@
+"""The steps of a training, one after another in the folder of a run: pca, head, forecaster."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from re2pix_node.errors import TrainingError
+from re2pix_node.nets.features import Basis
+from re2pix_node.partial import write_beside
+from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space
+from re2pix_node.training.feature_cache import CachedClip, FeatureCache
+from re2pix_node.training.forecaster import ForecastTask
+from re2pix_node.training.frame_encoder import FrameEncoder, encoder_identity, feature_encoder
+from re2pix_node.training.head import HeadTask, light_head
+from re2pix_node.training.label_space import CITYSCAPES, LabelSpace
+from re2pix_node.training.loop import StoppedError, train
+from re2pix_node.training.pca import learn_basis
+from re2pix_node.training.run_file import DataEntry
+from re2pix_node.training.run_folder import RunFolder, read_run_folder, start_run
+from re2pix_node.training.stored import read_stored, store
+
+Clips = list[list[CachedClip]]
+
+
+def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
+    """Trains one step, in as many processes as `accelerate launch` started; gives the exit code."""
+    # Without a GPU it must be told, or several processes would not find one another. The loop has its own precision.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+    if accelerator.is_main_process:
+        start_run(step, run_file, output, force)
+    accelerator.wait_for_everyone()
+    run = read_run_folder(output)
+    train_step = {"pca": train_pca, "head": train_head, "forecaster": train_forecaster}[step]
+    try:
+        said = train_step(run, accelerator)
+    except StoppedError as stopped:
+        if accelerator.is_main_process:
+            print(f"re2pix train: {stopped}", file=sys.stderr)
+        return stopped.code
+    if accelerator.is_main_process:
+        print(f"{run.result(step)}: {said}")
+    accelerator.end_training()
+    return 0
+
+
+def train_pca(run: RunFolder, accelerator: Accelerator) -> str:
+    file = run.result("pca")
+    if accelerator.is_main_process and not file.is_file():
+        basis = learn_basis(run.spec)
+        with write_beside(file) as partial:
+            partial.write_bytes(basis.to_bytes())
+    accelerator.wait_for_everyone()
+    basis = read_basis(run)
+    return f"{len(basis.components)} of {len(basis.mean)} channels keep {basis.explained:.1%} of the variance"
+
+
+def train_forecaster(run: RunFolder, accelerator: Accelerator) -> str:
+    spec = run.spec
+    head = read_head(run)[0] if spec.forecaster.agreement else None
+    data, val_data, clips, val_clips, note = _footage(run)
+    samples = ForecastSamples(data, clips, spec.time, spec.seed)
+    val = ForecastSamples(val_data, val_clips, spec.time, spec.seed)
+    torch.manual_seed(spec.seed)
+    task = ForecastTask(spec, samples, val, head)
+    figures = train(task, spec.forecaster, spec.seed, run.result("forecaster").parent, accelerator)
+    if accelerator.is_main_process:
+        store(run.result("forecaster"), {"model": _plain_state(task.model.net), "figures": figures})
+    ratio = figures["of copying"]
+    return f"SmoothL1 is {ratio:.3f} of that of copying the newest frame, on {note}"
+
+
+def train_head(run: RunFolder, accelerator: Accelerator) -> str:
+    spec = run.spec
+    data, val_data, clips, val_clips, note = _footage(run)
+    flat = [clip for of_entry in clips for clip in of_entry]
+    space = CITYSCAPES if spec.head.labels == "cityscapes19" else common_space(flat)
+    samples = LabelledSamples(data, clips, space, spec.seed)
+    val = LabelledSamples(val_data, val_clips, space, spec.seed)
+    torch.manual_seed(spec.seed)
+    task = HeadTask(spec, samples, val, space)
+    before = train(task, spec.head, spec.seed, run.result("head").parent, accelerator)
+    accelerator.wait_for_everyone()
+    task.calibrate(accelerator.device)
+    sums = task.empty()
+    with torch.no_grad():
+        for batch in task.val_batches(0, 1):
+            moved = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+            for name, value in task.measure(task.model, moved).items():
+                sums[name] += value.cpu()
+    after = task.summary(sums)
+    if accelerator.is_main_process:
+        content = {
+            "model": _plain_state(task.model.net),
+            "temperature": task.temperature,
+            "ids": list(space.ids),
+            "names": list(space.names),
+            "figures": after,
+        }
+        store(run.result("head"), content)
+    return (
+        f"mIoU {after['miou']:.3f}, accuracy {after['accuracy']:.3f}; calibration error {after['ece']:.4f} at "
+        f"temperature {task.temperature:.3f} ({before['ece']:.4f} before), on {note}"
+    )
+
+
+def read_basis(run: RunFolder) -> Basis:
+    file = run.needed("pca")
+    try:
+        return Basis.from_bytes(file.read_bytes())
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"{file}: cannot be read ({error}): make it anew with re2pix train pca ... --force"
+        ) from None
+
+
+def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
+    """The head, frozen; its classes in its own order; and its temperature."""
+    file = run.needed("head")
+    content = read_stored(file)
+    try:
+        space = LabelSpace(tuple(content["ids"]), tuple(content["names"]))
+        head = light_head(run.spec, len(space.ids))
+        head.load_state_dict(content["model"])
+        return head.eval().requires_grad_(False), space, float(content["temperature"])
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
+
+
+def _footage(run: RunFolder) -> tuple[Sequence[DataEntry], Sequence[DataEntry], Clips, Clips, str]:
+    """Encoded footage to train on and to judge by, and what the latter is; without data.val it is the former."""
+    basis, backbone, data = read_basis(run), run.spec.backbone, run.spec.data
+    if len(basis.components) != run.spec.pca.channels:
+        raise TrainingError(f"{run.result('pca')}: has another number of channels than pca.channels: start pca anew")
+    encoder = FrameEncoder(feature_encoder(backbone, basis), backbone.height, backbone.width)
+    cache = FeatureCache(run.cache, backbone, encoder, encoder_identity(backbone, basis))
+    clips, val_clips = cache.clips(data.train), cache.clips(data.val)
+    if not data.val:
+        return data.train, data.train, clips, clips, "what it was trained on: there is no data.val"
+    return data.train, data.val, clips, val_clips, ", ".join(Path(entry.path).name for entry in data.val)
+
+
+def _plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,285 @@
+"""The loop: a run that was stopped, or killed, is the run it would have been."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from re2pix_node.errors import TrainingError
+from re2pix_node.training import loop
+from re2pix_node.training.loop import Batch, StoppedError, Sums, train
+from re2pix_node.training.progress import Progress, duration
+from re2pix_node.training.run_file import Optimisation
+from re2pix_node.training.stored import read_stored
+
+SETTINGS = Optimisation(steps=12, batch=4, learning_rate=0.05, warmup=2, val_every=4, average=0.5)
+
+
+class Line(nn.Module):
+    """Learns y = 2 x + 1, with chance in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(1, 1)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (self.drop(self.net(x)) - 2 * x - 1).square().mean()
+        return loss, {"size": self.net.weight.abs().sum().detach()}
+
+
+class LineTask:
+    name = "line"
+
+    def __init__(self, poison: int = 0, pause: float = 0.0) -> None:
+        torch.manual_seed(0)
+        self.model = Line()
+        self.drawn: list[int] = []
+        self._poison, self._pause = poison, pause
+
+    def batch(self, step: int, rank: int, world: int) -> Batch:
+        self.drawn.append(step)
+        time.sleep(self._pause)
+        x = torch.randn(4, 1, generator=torch.Generator().manual_seed(step))[rank::world]
+        return {"x": x * float("nan") if step == self._poison else x}
+
+    def val_batches(self, rank: int, world: int) -> Iterator[Batch]:
+        yield {"x": torch.ones(2, 1)}
+
+    def empty(self) -> Sums:
+        return {"apart": torch.zeros(()), "count": torch.zeros(())}
+
+    def measure(self, model: nn.Module, batch: Batch) -> Sums:
+        assert isinstance(model, Line)
+        assert not model.training
+        return {"apart": (model.net(batch["x"]) - 3).abs().sum(), "count": torch.tensor(float(len(batch["x"])))}
+
+    def summary(self, sums: Sums) -> dict[str, float]:
+        return {"apart": float(sums["apart"] / sums["count"])}
+
+
+def trained(folder: Path, settings: Optimisation = SETTINGS, task: LineTask | None = None) -> tuple[dict, LineTask]:
+    task = task or LineTask()
+    return train(task, settings, 7, folder, Accelerator(cpu=True, mixed_precision="no")), task
+
+
+def weights(task: LineTask) -> list[float]:
+    return [float(p.detach()) for p in task.model.parameters()]
+
+
+def steps_in_log(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_and_logs(tmp_path: Path) -> None:
+    figures, task = trained(tmp_path, replace(SETTINGS, steps=200, val_every=100, learning_rate=0.1, weight_decay=0.0))
+    assert figures["apart"] < 0.7
+    assert float(task.model.net(torch.ones(1, 1)).detach()) == pytest.approx(3, abs=0.7)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 100, 150, 200]
+    assert lines[-1]["val apart"] == pytest.approx(figures["apart"])
+    assert lines[0]["loss"] > lines[-1]["loss"]
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Dies without a word at the end of a step, some steps after the last checkpoint."""
+    original = loop._Loop._stop_if_asked
+
+    def die(self: loop._Loop) -> None:
+        if self._step == step - 2:
+            self._store()
+        if self._step == step:
+            raise Killed
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Loop, "_stop_if_asked", die)
+        with pytest.raises(Killed):
+            trained(folder)
+
+
+def test_a_run_that_died_becomes_the_run_it_would_have_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, whole = trained(tmp_path / "whole")
+    stop_after(7, monkeypatch, tmp_path / "dead")
+    (tmp_path / "dead/.partial-1-checkpoint.pt").write_bytes(b"half")
+    with (tmp_path / "dead/log.jsonl").open("a") as log:
+        log.write('{"step": 6, "lo')
+    resumed_figures, resumed = trained(tmp_path / "dead")
+    assert min(resumed.drawn) == 6
+    assert weights(resumed) == weights(whole)
+    assert resumed_figures == figures
+    assert steps_in_log(tmp_path / "dead") == steps_in_log(tmp_path / "whole") == [4, 8, 12]
+    assert sorted(file.name for file in (tmp_path / "dead").iterdir()) == ["checkpoint.pt", "log.jsonl"]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    figures, whole = trained(tmp_path)
+    again_figures, again = trained(tmp_path)
+    assert again.drawn == []
+    assert (again_figures, weights(again)) == (figures, weights(whole))
+
+
+def test_the_seed_matters(tmp_path: Path) -> None:
+    task = LineTask()
+    train(task, SETTINGS, 8, tmp_path / "a", Accelerator(cpu=True, mixed_precision="no"))
+    assert weights(task) != weights(trained(tmp_path / "b")[1])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path: Path) -> None:
+    trained(tmp_path, replace(SETTINGS, steps=4))
+    kept = read_stored(tmp_path / "checkpoint.pt")
+    with pytest.raises(
+        TrainingError, match=r"line: the gradient of step 6 is not finite .*checkpoint\.pt stays"
+    ) as raised:
+        trained(tmp_path, task=LineTask(poison=6))
+    assert "\n" not in str(raised.value)
+    assert read_stored(tmp_path / "checkpoint.pt")["step"] == kept["step"] == 4
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    torch.save({"step": 3, "model": {"x": torch.zeros(1)}, "optimizer": {}, "average": []}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="does not fit this run .*start anew with --force"):
+        trained(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: cannot be read"):
+        trained(tmp_path)
+
+
+def test_a_checkpoint_executes_nothing(tmp_path: Path) -> None:
+    torch.save({"step": os.system}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        trained(tmp_path)
+
+
+def test_bf16_trains_as_well(tmp_path: Path) -> None:
+    assert trained(tmp_path, replace(SETTINGS, precision="bf16"))[0]["apart"] != trained(tmp_path / "x")[0]["apart"]
+
+
+RUN = """
+import sys
+from pathlib import Path
+from tests.training.test_loop import *
+trained(Path(sys.argv[1]), replace(SETTINGS, steps=100000, checkpoint_minutes=0.0001), LineTask(pause=0.01))
+"""
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+class SignalledTask(LineTask):
+    def batch(self, step: int, rank: int, world: int) -> Batch:
+        if step == 5:
+            signal.raise_signal(self.number)
+        return super().batch(step, rank, world)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stores_before_it_stops(tmp_path: Path, number: int, code: int) -> None:
+    before = signal.getsignal(number)
+    task = SignalledTask()
+    task.number = number
+    with pytest.raises(StoppedError, match="stopped at step [345]: the same command goes on from there") as raised:
+        trained(tmp_path, task=task)
+    assert raised.value.code == code
+    assert str(read_stored(tmp_path / "checkpoint.pt")["step"]) in str(raised.value)
+    assert signal.getsignal(number) is before
+    assert weights(trained(tmp_path)[1]) == weights(trained(tmp_path / "whole")[1])
+
+
+def test_after_sigkill_only_the_steps_since_the_last_checkpoint_are_lost(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stderr=subprocess.DEVNULL)
+    wait_for(lambda: (tmp_path / "log.jsonl").is_file() and len(steps_in_log_so_far(tmp_path)) > 5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = steps_in_log_so_far(tmp_path)[-1]
+    step = read_stored(tmp_path / "checkpoint.pt")["step"]
+    assert step >= done - 5
+    _, resumed = trained(tmp_path, replace(SETTINGS, steps=step + 3))
+    assert resumed.drawn == [step + 1, step + 2, step + 3]
+
+
+def steps_in_log_so_far(folder: Path) -> list[int]:
+    return [int(step) for step in re.findall(r'"step": (\d+),', (folder / "log.jsonl").read_text())]
+
+
+class Screen:
+    def __init__(self, terminal: bool) -> None:
+        self.text, self._terminal = "", terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_says_how_long_it_will_take(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    screen = Screen(terminal)
+    progress = Progress("frame", 100, done=40, stream=screen)  # type: ignore[arg-type]
+    for _ in range(10):
+        now[0] += 31
+        progress.add(3, "clip")
+    assert "frame 70/100, 0.1 a second, 5 min left, clip" in screen.text
+    assert screen.text.count("\n") == (0 if terminal else 10)
+    progress.say("done")
+    assert screen.text.endswith("done\n")
+
+
+def test_durations_are_read_at_a_glance() -> None:
+    assert [duration(s) for s in (5, 99, 100, 5900, 9000)] == ["5 s", "99 s", "2 min", "98 min", "2 h 30 min"]
+
+
+SHARED = """
+import sys
+from pathlib import Path
+from tests.training.test_loop import *
+task = LineTask()
+task.model.drop.p = 0.0
+trained(Path(sys.argv[1]), SETTINGS, task)
+"""
+
+
+def test_several_processes_train_what_one_would(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in range(2):
+        shared = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        environment = {**os.environ, **shared, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, "-c", SHARED, str(tmp_path / "two")]
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+    task = LineTask()
+    task.model.drop.p = 0.0
+    trained(tmp_path / "one", task=task)
+    assert [process.wait(timeout=150) for process in processes] == [0, 0]
+    one, two = (read_stored(tmp_path / name / "checkpoint.pt") for name in ("one", "two"))
+    assert steps_in_log(tmp_path / "two") == steps_in_log(tmp_path / "one")
+    for name, tensor in one["model"].items():
+        torch.testing.assert_close(two["model"][name], tensor)

@@ -1,0 +1,137 @@
+"""A run is one YAML file, read strictly."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from re2pix_node.errors import TrainingError
+from re2pix_node.training.run_file import differences, read_run_file, run_text
+from re2pix_node.training.run_folder import RESULTS, read_run_folder, start_run
+from tests.training.made_runs import run_fields, write_run
+
+
+def changed(**sections: dict) -> dict:
+    fields = run_fields()
+    return {name: {**fields[name], **change} for name, change in sections.items()}
+
+
+def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Path) -> None:
+    spec = read_run_file(write_run(tmp_path / "run.yaml"))
+    assert spec.backbone.weights == str(tmp_path / "weights.pt")
+    assert [entry.path for entry in spec.data.train] == [str(tmp_path / "drive")]
+    assert spec.backbone.layers == ("stage1", "neck")
+    assert spec.cache == ""
+    (tmp_path / "again.yaml").write_text(run_text(spec))
+    assert read_run_file(tmp_path / "again.yaml") == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sed": 1}, "the run: unknown field 'sed'"),
+        (changed(backbone={"width": 100}), "backbone: height and width must be multiples of 32, are 100 x 64"),
+        (changed(backbone={"kind": "vit"}), "backbone: kind must be mobilesam, is 'vit'"),
+        (changed(head={"steps": 0}), "head: steps must be positive, is 0"),
+        (changed(head={"steps": "many"}), r"head.steps: expected a whole number, found text \('many'\)"),
+        (changed(head={"labels": "mine"}), "head: labels must be one of cityscapes19, data, is 'mine'"),
+        (changed(forecaster={"precision": "fp16"}), "forecaster: precision must be fp32 or bf16, is 'fp16'"),
+        (changed(forecaster={"model": 3}), r"forecaster.model: expected a mapping, found a whole number \(3\)"),
+        ({"data": {"train": []}}, "data: train is empty"),
+        ({"data": {"train": [{"path": "x", "weight": 0}]}}, r"data.train\[0\]: weight must be positive, is 0"),
+        ({"name": "a b"}, "name has odd characters: 'a b'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        read_run_file(write_run(tmp_path / "run.yaml", **changes))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"none\.yaml: there is no such file"):
+        read_run_file(tmp_path / "none.yaml")
+
+
+def test_differences_are_named_by_field(tmp_path: Path) -> None:
+    one = read_run_file(write_run(tmp_path / "one.yaml"))
+    other = read_run_file(write_run(tmp_path / "other.yaml", seed=1, **changed(head={"steps": 7})))
+    assert differences(one, one) == []
+    assert differences(one, other) == ["head.steps", "seed"]
+
+
+def leave(folder: Path, step: str) -> Path:
+    file = folder / RESULTS[step]
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"result")
+    return file
+
+
+def test_the_same_run_goes_on_and_its_yaml_stays_with_it(tmp_path: Path) -> None:
+    yaml_file = write_run(tmp_path / "run.yaml")
+    run = start_run("pca", yaml_file, tmp_path / "out")
+    result = leave(run.path, "pca")
+    assert start_run("pca", yaml_file, tmp_path / "out").spec == run.spec
+    assert result.is_file()
+    assert read_run_folder(tmp_path / "out").spec == run.spec
+    # What the folder keeps is a run file of its own.
+    assert start_run("pca", tmp_path / "out/run.yaml", tmp_path / "out").spec == run.spec
+
+
+def test_a_field_that_a_step_went_by_must_not_change(tmp_path: Path) -> None:
+    start_run("pca", write_run(tmp_path / "run.yaml"), tmp_path / "out")
+    result = leave(tmp_path / "out", "pca")
+    other = write_run(tmp_path / "other.yaml", **changed(backbone={"cell": 16}))
+    with pytest.raises(
+        TrainingError, match=r"other\.yaml: backbone\.cell is another .* by which `train pca` has worked"
+    ):
+        start_run("head", other, tmp_path / "out")
+    assert result.is_file()
+    start_run("pca", other, tmp_path / "out", force=True)
+    assert not result.exists()
+
+
+def test_other_fields_may_change_and_force_touches_one_step(tmp_path: Path) -> None:
+    start_run("pca", write_run(tmp_path / "run.yaml"), tmp_path / "out")
+    basis, head = leave(tmp_path / "out", "pca"), leave(tmp_path / "out", "head")
+    other = write_run(tmp_path / "other.yaml", **changed(head={"steps": 9}))
+    with pytest.raises(TrainingError, match=r"head\.steps"):
+        start_run("head", other, tmp_path / "out")
+    assert start_run("head", other, tmp_path / "out", force=True).spec.head.steps == 9
+    assert basis.is_file()
+    assert not head.exists()
+
+
+def test_a_base_gives_features_and_forecaster(tmp_path: Path) -> None:
+    base = start_run("pca", write_run(tmp_path / "run.yaml"), tmp_path / "base")
+    for step in ("pca", "forecaster"):
+        leave(base.path, step)
+    fields = {"name": "mine", "base": "base", "data": {"train": [{"path": "own"}]}, "head": {"labels": "data"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(fields))
+    run = start_run("head", tmp_path / "mine.yaml", tmp_path / "mine")
+    assert run.spec.backbone == base.spec.backbone
+    assert run.needed("pca").read_bytes() == run.needed("forecaster").read_bytes() == b"result"
+    # Other footage of one's own is no reason to start the features anew.
+    leave(run.path, "head")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**fields, "data": {"train": [{"path": "more"}]}}))
+    with pytest.raises(TrainingError, match=r"data\.train .* by which `train head`"):
+        start_run("head", tmp_path / "mine.yaml", tmp_path / "mine")
+    start_run("head", tmp_path / "mine.yaml", tmp_path / "mine", force=True)
+    # The run is whole by itself, and says what it took over.
+    assert read_run_folder(run.path).spec.pca == base.spec.pca
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**fields, "pca": {}}))
+    with pytest.raises(TrainingError, match="pca: comes from the base"):
+        start_run("head", tmp_path / "mine.yaml", tmp_path / "mine")
+
+
+def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
+    run = start_run("head", write_run(tmp_path / "run.yaml"), tmp_path / "out")
+    with pytest.raises(TrainingError, match=r"basis\.npz: is missing: .*re2pix train pca .*/out/run\.yaml -o .*/out"):
+        run.needed("pca")
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/diary.txt").write_text("mine")
+    with pytest.raises(TrainingError, match="exists and is no run"):
+        start_run("pca", write_run(tmp_path / "run.yaml"), tmp_path / "out", force=True)
+    assert (tmp_path / "out/diary.txt").read_text() == "mine"
