@@ -10,8 +10,7 @@ export PYTHON
 
 demo:
 	@scripts/setup.sh demo
-	@. scripts/env.sh && python -m tests.helpers build/tiny && re2pix demo --bundle build/tiny --out build/demo \
-		--drive data/drive_90002 --topic /camera/image/compressed
+	@. scripts/env.sh && re2pix demo --out build/demo --drive data/drive_90002 --topic /camera/image/compressed
 
 test:
 	@scripts/setup.sh test
@@ -23,7 +22,7 @@ lint:
 
 bench:
 	@scripts/setup.sh demo
-	@. scripts/env.sh && python -m tests.helpers build/tiny && re2pix bench --bundle build/tiny
+	@. scripts/env.sh && re2pix bench
 
 clean:
 	rm -rf .venv build ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -32,9 +32,14 @@ setup(
         (f"share/{package}", ["package.xml"]),
         *(
             (f"share/{package}/{folder}", [str(path) for path in sorted(folder.iterdir())])
-            for folder in sorted(Path("data").iterdir())
+            for folder in sorted(
+                [*Path("data").iterdir(), *(found.parent for found in Path("models").glob("*/*.yaml"))]
+            )
         ),
-        (f"share/{package}/config", [str(path) for path in sorted(Path("config").iterdir())]),
+        *(
+            (f"share/{package}/{folder}", [str(path) for path in sorted(folder.glob("*.*"))])
+            for folder in (Path("config"), Path("config/train"))
+        ),
     ],
     python_requires=">=3.10",
     install_requires=["setuptools"],

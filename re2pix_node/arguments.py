@@ -1,12 +1,13 @@
 """Command-line options that several commands share."""
 
 import argparse
-from pathlib import Path
+
+from re2pix_node.shipped import DEFAULT_BUNDLE, bundle_folder
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     """--bundle, and what it is run with."""
-    parser.add_argument("--bundle", type=Path, required=True, help="the folder of a model bundle")
+    add_bundle_argument(parser)
     parser.add_argument("--engine", default="auto", help="auto (default), openvino or onnxruntime")
     parser.add_argument("--precision", default="auto", help="auto (default), bf16 or fp32")
     add_threads_argument(parser)
@@ -15,3 +16,13 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="threads of the engine (0: every core)")
+
+
+def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle",
+        type=bundle_folder,
+        default=bundle_folder(DEFAULT_BUNDLE),
+        metavar="B",
+        help=f"the folder of a model bundle, or the name of one that ships (default: {DEFAULT_BUNDLE})",
+    )

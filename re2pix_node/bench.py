@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from re2pix_node.arguments import add_threads_argument
+from re2pix_node.arguments import add_bundle_argument, add_threads_argument
 from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.doctor import cpu_model
 from re2pix_node.engines import RUNTIMES, try_engine
@@ -22,7 +22,7 @@ Times = dict[str, list[float]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", type=Path, required=True, help="the folder of a model bundle")
+    add_bundle_argument(parser)
     add_threads_argument(parser)
     parser.add_argument("--runs", type=int, default=100, help="measured runs of each graph")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

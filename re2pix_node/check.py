@@ -2,16 +2,16 @@
 
 import argparse
 import os
-from pathlib import Path
 
 from re2pix_node.arguments import add_threads_argument
 from re2pix_node.bundle import Bundle, read_bundle, signatures
 from re2pix_node.engines import RUNTIMES, try_engine
 from re2pix_node.errors import EngineError
+from re2pix_node.shipped import bundle_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, help="the folder of a model bundle")
+    parser.add_argument("bundle", type=bundle_folder, help="the folder of a bundle, or the name of one that ships")
     add_threads_argument(parser)
 
 

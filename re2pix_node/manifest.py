@@ -78,8 +78,8 @@ class TimeSpec:
 class FeatureSpec:
     """The grid of features: cells, length of the vector in a cell, element type in the graphs.
 
-    `carried` more channels may follow those in what the encoder gives: for the forecaster's eyes only (a small picture to
-    see motion in), never forecast, compared or published.
+    `carried` more channels may follow in what the encoder gives, for the forecaster only: a small picture to see motion
+    in. They are never forecast, compared or published.
     """
 
     height: int

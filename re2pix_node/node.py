@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -37,12 +36,13 @@ from re2pix_node.messages import (
     stamp_of,
 )
 from re2pix_node.pipeline import Forecast, Pipeline
+from re2pix_node.shipped import DEFAULT_BUNDLE, bundle_folder
 
 TRANSPORTS = {"raw": Image, "compressed": CompressedImage}
 
 # name, default, description
 PARAMETERS: tuple[tuple[str, Any, str], ...] = (
-    ("bundle", "", "Folder of the model bundle. Required."),
+    ("bundle", DEFAULT_BUNDLE, "Folder of the model bundle, or the name of one that ships."),
     ("engine", "auto", f"What runs the model: one of {', '.join(ENGINES)}."),
     ("precision", "auto", f"Numbers the engine computes with: one of {', '.join(PRECISIONS)}."),
     ("threads", 0, "Threads of the engine; 0 uses every core that the process may run on."),
@@ -101,7 +101,7 @@ class Re2pixNode(Node):  # type: ignore[misc]
             )
         if value["image_transport"] not in TRANSPORTS:
             raise Re2pixError(f"image_transport '{value['image_transport']}' is not one of {', '.join(TRANSPORTS)}")
-        bundle = read_bundle(Path(value["bundle"]))
+        bundle = read_bundle(bundle_folder(value["bundle"]))
         engine, attempts = open_engine(bundle, value["engine"], value["precision"], value["threads"])
         self._health.passed_over = tuple(str(attempt) for attempt in attempts if attempt.fault)
         self._health.engine = f"{engine.name} {engine.precision} ({engine.version})"

@@ -1,4 +1,8 @@
-"""Where things move: displacements found by comparing frames inside the graph, and warping by them."""
+"""Where things move: displacements found by comparing frames inside the graph, and warping by them.
+
+Optical flow between the two newest frames is computed, not learnt, and so is as good on a camera never seen. What is
+learnt starts from "everything moves on as it just moved", which is that flow times the horizon, and corrects it.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +12,8 @@ from re2pix_node.nets.features import SUB
 
 RADIUS = 4  # cells to each side in which a cell is looked for, on the fine and on the coarse grid
 DESCRIPTOR = 24
+# Of the flow: levels of the pyramid, rounds on each, and how much texture it takes to believe a displacement.
+LEVELS, ROUNDS, STIFF = 3, 3, 0.05
 
 
 class ConvBlock(nn.Module):
@@ -66,30 +72,33 @@ class Compare(nn.Module):
 class Motion(nn.Module):
     """For each horizon, where in the newest frame the content of a future cell is now, in cells [n, K, 2, h, w]."""
 
-    def __init__(self, channels: int, grid: tuple[int, int], frames: int, horizons: int, width: int, depth: int):
+    def __init__(
+        self, channels: int, grid: tuple[int, int], frames: int, horizons: tuple[int, ...], width: int, depth: int
+    ) -> None:
         super().__init__()
         height, columns = grid
-        self.horizons = horizons
         self.pairs = min(frames - 1, 2)
         self.describe = Describe(channels)
         self.compare = nn.ModuleList([Compare(height, columns), Compare(height // 2, columns // 2)])
         found = self.pairs * (2 * RADIUS + 1) ** 2
         self.fine = nn.Conv2d(found, width // 2, 1)
-        self.content = nn.Conv2d(channels, width // 2, 1)
+        self.content = nn.Conv2d(channels + 3, width // 2, 1)
         self.coarse = nn.Conv2d(found, width, 1)
         self.merge = nn.Conv2d(width, width, 2, stride=2)
         self.place = nn.Parameter(torch.zeros(1, width, height // 2, columns // 2))
         self.blocks = nn.Sequential(*[ConvBlock(width) for _ in range(depth)])
         self.split = nn.Linear(width, 2 * width)
         self.refine = ConvBlock(width // 2)
-        self.flow = nn.Conv2d(width // 2, 2 * horizons, 3, padding=1)
-        nn.init.zeros_(self.flow.weight)
-        nn.init.zeros_(self.flow.bias)
+        self.change = nn.Conv2d(width // 2, 2 * len(horizons), 3, padding=1)
+        nn.init.zeros_(self.change.weight)
+        nn.init.zeros_(self.change.bias)
+        self.register_buffer("steps", torch.tensor(horizons, dtype=torch.float32).view(1, -1, 1, 1, 1), False)
 
     def forward(self, features: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """[n, T, C, h, w] and [n, T, 16, h, w] -> displacements, and what was found out about motion [n, m, h, w]."""
         number = features.shape[0]
         frames = self.pairs + 1
+        flow, unlike = flow_between(pictures[:, -1], pictures[:, -2])
         described = self.describe(features[:, -frames:].flatten(0, 1), pictures[:, -frames:].flatten(0, 1))
         described = described.unflatten(0, (number, frames))
         small = functional.avg_pool2d(described.flatten(0, 1), 2).unflatten(0, (number, frames))
@@ -97,11 +106,56 @@ class Motion(nn.Module):
             torch.cat([compare(x[:, -1], x[:, -2 - pair]) for pair in range(self.pairs)], 1)
             for compare, x in zip(self.compare, (described, small), strict=True)
         )
-        near = functional.gelu(torch.cat([self.fine(fine), self.content(features[:, -1])], 1))
+        content = self.content(torch.cat([features[:, -1], flow, unlike], 1))
+        near = functional.gelu(torch.cat([self.fine(fine), content], 1))
         x = self.blocks(self.merge(near) + self.coarse(coarse) + self.place)
         x = functional.pixel_shuffle(self.split(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 2)
-        known = self.refine(x + self.fine(fine))
-        return self.flow(known).unflatten(1, (self.horizons, 2)), known
+        known = self.refine(x + content)
+        change = self.change(known).unflatten(1, (-1, 2))
+        return self.steps * flow[:, None] + change, known
+
+
+@torch.no_grad()
+def flow_between(now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the content of each cell was in the frame before, in cells [n, 2, h, w], and how unlike it looked there.
+
+    Lucas and Kanade's method on a pyramid of the carried pictures [n, 16, h, w], its finest level two pixels a cell.
+    """
+    pyramid = [[functional.avg_pool2d(functional.pixel_shuffle(x.float(), SUB), 2)] for x in (now, before)]
+    for level in pyramid:
+        for _ in range(LEVELS - 1):
+            level.append(functional.avg_pool2d(level[-1], 2))
+    flow = torch.zeros_like(pyramid[0][-1]).expand(-1, 2, -1, -1)
+    for level in reversed(range(LEVELS)):
+        seen, other = pyramid[0][level], pyramid[1][level]
+        if level < LEVELS - 1:
+            flow = 2 * functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
+        across, down = _slopes(seen)
+        xx, xy, yy = _around(torch.cat([across * across, across * down, down * down], 1)).split(1, 1)
+        # Where there is no texture this keeps the flow of the coarser level.
+        xx, yy = xx + STIFF, yy + STIFF
+        scale = 1 / (xx * yy - xy * xy)
+        for _ in range(ROUNDS):
+            off = warp(other, flow) - seen
+            x, y = _around(torch.cat([across * off, down * off], 1)).split(1, 1)
+            step = torch.cat([xy * y - yy * x, xy * x - xx * y], 1) * scale
+            flow = _mean(flow + step.clamp(-1, 1), 1)
+    unlike = (warp(pyramid[1][0], flow) - pyramid[0][0]).abs()
+    return functional.avg_pool2d(flow, 2) / 2, functional.avg_pool2d(unlike, 2)
+
+
+def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+    padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    return (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2, (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+
+
+def _around(x: Tensor) -> Tensor:
+    """Weighted mean over a neighbourhood of 9 x 9, near ones more."""
+    return _mean(_mean(x, 2), 2)
+
+
+def _mean(x: Tensor, reach: int) -> Tensor:
+    return functional.avg_pool2d(functional.pad(x, (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)
 
 
 def warp(x: Tensor, displacement: Tensor) -> Tensor:
@@ -112,5 +166,5 @@ def warp(x: Tensor, displacement: Tensor) -> Tensor:
     right = (columns + displacement[:, 0].float() + 0.5) * (2 / width) - 1
     down = (rows + displacement[:, 1].float() + 0.5) * (2 / height) - 1
     # The grid is rounded nowhere: half precision would move the picture by whole cells.
-    moved = functional.grid_sample(x.float(), torch.stack([right, down], -1), padding_mode="border", align_corners=False)
-    return moved.to(x.dtype)
+    places = torch.stack([right, down], -1)
+    return functional.grid_sample(x.float(), places, padding_mode="border", align_corners=False).to(x.dtype)

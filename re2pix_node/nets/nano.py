@@ -16,13 +16,19 @@ class NanoOptions:
     height: int  # of the grid, in cells
     width: int
     context: int
-    horizons: int
+    horizons: tuple[int, ...]  # multiples of the context's spacing
     hidden: int = 192
     depth: int = 4
     heads: int = 6
     motion_hidden: int = 128
     motion_depth: int = 3
     rollout: bool = False  # one step ahead, again and again on its own forecasts, instead of all horizons at once
+
+    def __post_init__(self) -> None:
+        if self.context < 2:
+            raise ValueError(f"motion is seen from 2 frames on, the context is {self.context}")
+        if self.rollout and self.horizons != tuple(range(1, len(self.horizons) + 1)):
+            raise ValueError(f"a rollout forecasts each step: horizons must be 1, 2, .., are {list(self.horizons)}")
 
 
 class Attention(nn.Module):
@@ -46,8 +52,9 @@ class NanoForecaster(nn.Module):
     def __init__(self, options: NanoOptions) -> None:
         super().__init__()
         self.options = o = options
-        self.ahead = 1 if o.rollout else o.horizons  # horizons in one pass
-        self.motion = Motion(o.channels, (o.height, o.width), o.context, self.ahead, o.motion_hidden, o.motion_depth)
+        horizons = (1,) if o.rollout else o.horizons  # of one pass
+        self.ahead = len(horizons)
+        self.motion = Motion(o.channels, (o.height, o.width), o.context, horizons, o.motion_hidden, o.motion_depth)
         seen = (o.context + self.ahead) * o.channels + 2 * self.ahead + o.motion_hidden // 2
         # Four cells to a token: attention over all of them costs a sixteenth.
         self.enter = nn.Conv2d(seen, o.hidden, 2, stride=2)
@@ -56,7 +63,7 @@ class NanoForecaster(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(o.hidden)
         self.leave = nn.Linear(o.hidden, 4 * self.ahead * o.channels)
-        # Training begins at "the newest frame stays", which is hard to beat and never absurd.
+        # Training begins at "all moves on as it just moved", which is hard to beat and never absurd.
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -83,7 +90,7 @@ class NanoForecaster(nn.Module):
 
     def _rolled_out(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         steps, displacements = [], []
-        for _ in range(self.options.horizons):
+        for _ in self.options.horizons:
             step, displacement = self._pass(planes)
             moved = displacement[:, 0]
             picture = warp(planes[:, -1, self.options.channels :], moved)

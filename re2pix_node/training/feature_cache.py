@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -27,6 +28,7 @@ from re2pix_node.training.run_file import BackboneSpec, DataEntry
 
 META = "meta.json"
 AT_ONCE = 16  # frames in memory
+ROOM = 100_000_000  # bytes that stay free for others
 WAIT = 2.0  # seconds between looks at what another process is encoding
 
 
@@ -66,6 +68,7 @@ class _Job:
     clip: Clip
     kept: list[int]  # frames that are encoded
     path: Path
+    mirrored: bool
 
     @property
     def is_done(self) -> bool:
@@ -81,14 +84,23 @@ class FeatureCache:
 
     def clips(self, entries: Sequence[DataEntry]) -> list[list[CachedClip]]:
         """The encoded clips of each entry; what is missing is made now."""
-        jobs = [[self._job(clip, entry) for clip in open_clips(Path(entry.path))] for entry in entries]
+        jobs = [
+            [
+                self._job(clip, entry.rate, mirrored)
+                for clip in open_clips(Path(entry.path))
+                for mirrored in ((False, True) if entry.mirror else (False,))
+            ]
+            for entry in entries
+        ]
         self._fill([job for of_entry in jobs for job in of_entry])
         return [[_read(job.path) for job in of_entry] for of_entry in jobs]
 
-    def _job(self, clip: Clip, entry: DataEntry) -> _Job:
-        kept = _kept(clip, entry.rate)
-        key = hashlib.sha256(f"{clip.identity()} {kept}".encode()).hexdigest()[:16]
-        return _Job(clip, kept, self._folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', clip.name)[-80:]}-{key}")
+    def _job(self, clip: Clip, rate: float, mirrored: bool) -> _Job:
+        kept = _kept(clip, rate)
+        facts = f"{clip.identity()} {kept}{' mirrored' * mirrored}"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", clip.name)[-80:]
+        key = hashlib.sha256(facts.encode()).hexdigest()[:16]
+        return _Job(clip, kept, self._folder / f"{name}-{key}", mirrored)
 
     def _fill(self, jobs: Sequence[_Job]) -> None:
         todo = list({job.path: job for job in jobs if not job.is_done}.values())
@@ -127,20 +139,22 @@ class FeatureCache:
             for start in range(0, len(job.kept), AT_ONCE):
                 count = min(AT_ONCE, len(job.kept) - start)
                 fitted = [fit_frame(next(frames), spec.height, spec.width, spec.fit)[0] for _ in range(count)]
-                found = self._encoder(np.stack(fitted))
+                stacked = np.stack(fitted)
+                found = self._encoder(np.ascontiguousarray(stacked[:, :, ::-1]) if job.mirrored else stacked)
                 if not np.isfinite(found).all():
                     raise TrainingError(
                         f"{clip.name}: the encoder gave features that are not finite: check the weights"
                     )
                 if features is None:
                     shape = (len(job.kept), *found.shape[1:])
+                    _require_room(folder, 2 * int(np.prod(shape)))
                     features = np.lib.format.open_memmap(folder / "features.npy", "w+", np.float16, shape)
                 features[start : start + count] = found
                 self.encoded += count
                 progress.add(count, clip.name)
         assert features is not None
         features.flush()
-        labelled = self._write_labels(clip, job.kept, folder)
+        labelled = self._write_labels(job, folder)
         np.save(folder / "stamps.npy", np.array([clip.stamps[index] for index in job.kept], np.int64))
         np.save(folder / "labelled.npy", np.array(labelled, np.int64))
         groups = [(group.name, group.dataset, group.bundle) for group in clip.groups]
@@ -153,20 +167,31 @@ class FeatureCache:
         }
         (folder / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
-    def _write_labels(self, clip: Clip, kept: Sequence[int], folder: Path) -> list[int]:
-        place = {index: position for position, index in enumerate(kept)}
-        labelled = [index for index in clip.labelled if index in place]
+    def _write_labels(self, job: _Job, folder: Path) -> list[int]:
+        place = {index: position for position, index in enumerate(job.kept)}
+        labelled = [index for index in job.clip.labelled if index in place]
         height, width = self._backbone.height // self._backbone.mask, self._backbone.width // self._backbone.mask
         shape = (len(labelled), height, width)
         if not labelled:
             np.save(folder / "labels.npy", np.zeros(shape, np.uint8))
             return []
         labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
-        with closing(clip.label_frames(labelled)) as masks:
+        with closing(job.clip.label_frames(labelled)) as masks:
             for position, mask in enumerate(masks):
-                labels[position] = fit_mask(mask, self._backbone, height, width)
+                fitted = fit_mask(mask, self._backbone, height, width)
+                labels[position] = fitted[:, ::-1] if job.mirrored else fitted
         labels.flush()
         return [place[index] for index in labelled]
+
+
+def _require_room(folder: Path, wanted: int) -> None:
+    """A disk that gets full under a mapped file ends the process without a word."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted + ROOM:
+        raise TrainingError(
+            f"{folder.parent}: a clip needs {wanted / 1e9:.2f} GB and {free / 1e9:.2f} are free: name another folder "
+            "by `cache` in the run file, or thin out fast footage by `rate`"
+        )
 
 
 def fit_mask(mask: Mask, spec: BackboneSpec, height: int, width: int) -> Mask:

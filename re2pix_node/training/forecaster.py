@@ -29,7 +29,7 @@ def nano_options(spec: RunFile) -> NanoOptions:
         "height": backbone.height // backbone.cell,
         "width": backbone.width // backbone.cell,
         "context": spec.time.context,
-        "horizons": len(spec.time.horizons),
+        "horizons": list(spec.time.horizons),
     }
     try:
         return build(NanoOptions, {**spec.forecaster.model, **known}, "forecaster.model", spec.name)

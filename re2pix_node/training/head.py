@@ -29,6 +29,8 @@ def light_head(spec: RunFile, classes: int) -> LightHead:
 class HeadLoss(nn.Module):
     """The head, and its cross entropy."""
 
+    weights: Tensor
+
     def __init__(self, spec: RunFile, weights: Tensor) -> None:
         super().__init__()
         self.net = light_head(spec, len(weights))

@@ -33,7 +33,9 @@ class Task(Protocol):
     """What is trained: a model whose forward(**batch) gives the loss and figures for the log."""
 
     name: str
-    model: nn.Module
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
         """This process's part of the samples of a step."""

@@ -66,6 +66,7 @@ class DataEntry:
     path: str
     weight: float = 1.0  # how much more often than others each of its moments is seen
     rate: float = 0.0  # use at most so many frames a second of it; 0 = all
+    mirror: bool = False  # use it a second time, mirrored before it is encoded
 
     def __post_init__(self) -> None:
         _require(self.weight > 0, f"weight must be positive, is {self.weight:g}")
@@ -93,7 +94,7 @@ class Optimisation:
     clip: float = 1.0  # longest gradient
     average: float = 0.0  # result = running mean of the weights, each step keeping this share; 0 = the last weights
     precision: str = "fp32"
-    flip: bool = True  # see the mirrored street as often as the street
+    flip: bool = True  # mirror every other sample: the features, and so only nearly what a mirrored street would give
     val_every: int = 1000
     val_batches: int = 32
     checkpoint_minutes: float = 3.0

@@ -58,7 +58,10 @@ def start_run(step: str, yaml: Path, folder: Path, force: bool = False) -> RunFo
     old = folder / RUN
     if folder.exists() and not old.is_file() and any(folder.iterdir()):
         raise TrainingError(f"{folder}: exists and is no run (it has no {RUN}): choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be made ({error.strerror}): choose another folder") from None
     if force:
         for later in STEPS if step == "pca" else (step,):
             for name in LEAVES[later]:

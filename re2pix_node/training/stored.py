@@ -12,8 +12,14 @@ from re2pix_node.partial import remove, write_beside
 
 
 def store(file: Path, content: dict[str, Any]) -> None:
-    with write_beside(file, replace=True) as partial:
-        torch.save(content, partial)
+    try:
+        with write_beside(file, replace=True) as partial:
+            torch.save(content, partial)
+    except (OSError, RuntimeError) as error:  # PyTorch's own writer tells of a full disk by the latter
+        reason = " ".join(str(error).split())[:120]
+        raise TrainingError(
+            f"{file}: cannot be written ({reason}): make room, and give the same command again"
+        ) from None
 
 
 def read_stored(file: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from re2pix_node.nets.motion import RADIUS, Compare, warp
+from re2pix_node.nets.features import small_picture
+from re2pix_node.nets.motion import RADIUS, Compare, flow_between, warp
 
 SIDE = 2 * RADIUS + 1
 
@@ -53,3 +54,32 @@ def test_places_keep_their_precision_in_half_precision_training() -> None:
     x = torch.randn(1, 3, 28, 56).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(warp(x, torch.zeros(1, 2, 28, 56).bfloat16()), x)
+
+
+def scene(right: float, down: float) -> torch.Tensor:
+    """u8 [1, 112, 224, 3]: smooth waves of several lengths, moved by so many pixels."""
+    y, x = torch.meshgrid(torch.arange(112) - down, torch.arange(224) - right, indexing="ij")
+    waves = torch.sin(x / 9 + y / 23) + torch.sin(x / 17 - y / 11) + torch.sin((x + 2 * y) / 31)
+    return ((waves / 6 + 0.5) * 255).byte()[None, :, :, None].expand(-1, -1, -1, 3)
+
+
+@pytest.mark.parametrize(("right", "down"), [(0, 0), (6, 0), (-3, 5), (12, -4)])
+def test_the_flow_says_where_content_was(right: int, down: int) -> None:
+    before, now = (small_picture(scene(*moved), 8) for moved in ((0, 0), (right, down)))
+    flow, unlike = flow_between(now, before)
+    assert flow.shape == (1, 2, 14, 28)
+    inner = flow[0, :, 3:-3, 3:-3]
+    expected = torch.tensor([-right / 8, -down / 8])[:, None, None].expand_as(inner)
+    off = (inner - expected).abs()
+    assert off.mean() < 0.04
+    assert off.max() < 0.25
+    assert unlike[..., 3:-3, 3:-3].max() < 0.1
+
+
+def test_the_flow_stays_finite_where_there_is_nothing_to_see() -> None:
+    dark, noise = torch.full((1, 16, 8, 16), -2.0), torch.rand(1, 16, 8, 16, generator=torch.manual_seed(0)) * 4 - 2
+    for now, before in ((dark, dark), (dark, noise), (noise, dark)):
+        flow, unlike = flow_between(now, before)
+        assert torch.isfinite(flow).all()
+        assert torch.isfinite(unlike).all()
+    assert (flow_between(dark, dark)[0] == 0).all()

@@ -1,4 +1,4 @@
-"""The small forecaster: it begins as copying, finds motion, and rolls out as one step does."""
+"""The small forecaster: it begins with the motion it sees, learns to go on with it, all at once or step by step."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from re2pix_node.nets.light_head import LightHead, agreement_loss
 from re2pix_node.nets.nano import NanoForecaster, NanoOptions
 
 OPTIONS = NanoOptions(
-    channels=8, carried=16, height=8, width=16, context=3, horizons=2, hidden=48, depth=1, heads=2, motion_hidden=32,
+    channels=8, carried=16, height=8, width=16, context=3, horizons=(1, 2), hidden=48, depth=1, heads=2, motion_hidden=32,
     motion_depth=1,
 )  # fmt: skip
 
@@ -28,14 +28,33 @@ def moving(number: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("rollout", [False, True])
-def test_untrained_it_says_that_nothing_changes(rollout: bool) -> None:
+def test_untrained_a_still_scene_stays(rollout: bool) -> None:
     net = NanoForecaster(dataclasses.replace(OPTIONS, rollout=rollout))
-    context = moving(2, 0)[:, :3]
+    context = moving(2, 0)[:, :1].expand(-1, 3, -1, -1, -1)
     said, displacements = net(context)
     assert said.shape == (2, 2, 8, 16, 8)
     assert displacements.shape == (2, 2, 2, 8, 16)
     torch.testing.assert_close(said, context[:, -1:, ..., :8].expand_as(said), atol=1e-4, rtol=0)
     assert (displacements == 0).all()
+
+
+def test_untrained_what_moves_moves_on() -> None:
+    """Each horizon by its own multiple of what was seen."""
+    net = NanoForecaster(dataclasses.replace(OPTIONS, horizons=(1, 3)))
+    context = moving(1, 0)[:, :3].clone()
+    ramp = torch.arange(16.0) / 4  # brightness rises to the right, and comes in from there by a quarter of a cell
+    context[:, :, ..., 8:] = torch.stack([ramp + moment / 16 for moment in range(3)])[:, None, :, None]
+    _, displacements = net(context)
+    inner = displacements[0, :, :, 2:6, 4:12]
+    assert (inner[0, 0] > 0.1).all()
+    torch.testing.assert_close(inner[1], 3 * inner[0])
+
+
+def test_options_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="from 2 frames on"):
+        dataclasses.replace(OPTIONS, context=1)
+    with pytest.raises(ValueError, match="horizons must be 1, 2"):
+        dataclasses.replace(OPTIONS, horizons=(2, 3), rollout=True)
 
 
 @pytest.mark.parametrize("rollout", [False, True])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from re2pix_node.errors import TrainingError
 from re2pix_node.training import feature_cache
 from re2pix_node.training.clips import open_clips
 from re2pix_node.training.feature_cache import FeatureCache, fit_mask
@@ -104,6 +105,15 @@ def test_the_few_labels_there_are_survive_thinning(tmp_path: Path) -> None:
     assert clip.labelled.tolist() == [0, 2, 4]
 
 
+def test_mirrored_footage_is_encoded_as_a_mirror_shows_it(tmp_path: Path, drive: Path) -> None:
+    cache_at(tmp_path / "cache").clips([DataEntry(str(drive))])
+    cache = cache_at(tmp_path / "cache")
+    [[clip, mirrored]] = cache.clips([DataEntry(str(drive), mirror=True)])
+    assert cache.encoded == 10
+    np.testing.assert_array_equal(mirrored.features, clip.features[:, :, ::-1])
+    np.testing.assert_array_equal(mirrored.labels, clip.labels[:, :, ::-1])
+
+
 @pytest.mark.parametrize(("fit", "shape"), [("crop", (60, 200)), ("stretch", (90, 100)), ("pad", (90, 100))])
 def test_labels_are_cut_as_frames_are(fit: str, shape: tuple[int, int]) -> None:
     spec = BackboneSpec("weights.pt", HEIGHT, WIDTH, fit=fit)
@@ -115,6 +125,13 @@ def test_labels_are_cut_as_frames_are(fit: str, shape: tuple[int, int]) -> None:
         shown = frame[:, :, 2] > 50  # padding is black in the picture, and ignored in the labels
         np.testing.assert_array_equal(labels != 255, shown)
         assert np.abs(labels - frame[:, :, channel])[shown].max() <= 3
+
+
+def test_a_full_disk_is_named_before_it_is_full(tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "ROOM", 10**18)
+    with pytest.raises(TrainingError, match=r"/cache/.*: a clip needs 0\.00 GB and .* are free: name another folder"):
+        cache_at(tmp_path / "cache").clips([DataEntry(str(drive))])
+    assert not list((tmp_path / "cache").glob("*/.partial*"))
 
 
 FILL = """

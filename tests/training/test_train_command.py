@@ -1,4 +1,4 @@
-"""From a folder of pictures with labels of one's own to a bundle that says those labels, by the commands of docs/train.md."""
+"""From pictures with labels of one's own to a bundle that says those labels, by the commands of docs/train.md."""
 
 import importlib.util
 from pathlib import Path
@@ -11,6 +11,9 @@ from re2pix_node.bundle import read_bundle
 from re2pix_node.cli import main
 from re2pix_node.engines import open_engine
 from re2pix_node.pipeline import Pipeline
+from re2pix_node.training.export import _classes, _frames
+from re2pix_node.training.label_space import LabelSpace
+from re2pix_node.training.run_file import read_run_file
 from re2pix_node.training.stored import read_stored
 from tests.helpers import drive
 from tests.training.made_runs import (
@@ -95,6 +98,20 @@ def test_own_labels_become_a_bundle_that_says_them(
     known = truth != 255
     assert (labels[0] == truth)[known].mean() > 0.9
     assert read_stored(footage / "mine-run/head/weights.pt")["temperature"] != 1
+
+
+def test_classes_get_colours_that_differ_and_cityscapes_its_own() -> None:
+    names = ("car", "Traffic_Light", "forklift", "rack", "pallet")
+    made = _classes(LabelSpace((1, 2, 4, 8, 9), names), ("forklift",))
+    assert [c.color for c in made[:2]] == [(0, 0, 142), (250, 170, 30)]
+    assert len({c.color for c in made}) == 5
+    assert [c.moving for c in made] == [True, False, True, False, False]
+
+
+def test_without_its_footage_a_run_is_proved_on_drawn_frames(tmp_path: Path) -> None:
+    frames = _frames(read_run_file(write_run(tmp_path / "run.yaml")))
+    assert frames.shape == (3, HEIGHT, WIDTH, 3)
+    assert (frames[0] != frames[1]).any()
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
