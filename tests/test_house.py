@@ -13,7 +13,7 @@ PACKAGE = ROOT / "re2pix_node"
 # The only modules that may know ROS, and that then run where ROS is.
 ROS_MODULES = {"node", "diagnostics", "demo", "messages", "doctor"}
 # PyTorch is for nets, and for what trains them; footage is read without it.
-TRAINERS = "cached_samples export forecaster frame_encoder feature_cache head loop pca steps stored"
+TRAINERS = "cached_samples calibration export forecaster frame_encoder feature_cache head loop pca steps stored"
 TORCH_MODULES = {"nets", *(f"training/{name}" for name in TRAINERS.split())}
 
 

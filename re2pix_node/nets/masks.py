@@ -11,15 +11,17 @@ class Masks(nn.Module):
     """Logits [N, classes, h, w] -> labels and confidence, u8 [N, H', W'].
 
     Labels are the ids that the manifest gives the classes, in the order of the logits. Confidence is the chance of the
-    label's class, 0 to 255; a `temperature` above 1 makes an overconfident head more modest.
+    label's class, 0 to 255; a temperature above 1 makes an overconfident head more modest. There is one for each of the
+    N moments, or one for all.
     """
 
     ids: Tensor
+    temperatures: Tensor
 
-    def __init__(self, ids: Sequence[int], size: tuple[int, int], temperature: float = 1.0) -> None:
+    def __init__(self, ids: Sequence[int], size: tuple[int, int], temperatures: Sequence[float] = (1.0,)) -> None:
         super().__init__()
         self.size = size
-        self.temperature = temperature
+        self.register_buffer("temperatures", torch.tensor(temperatures).view(-1, 1, 1, 1), persistent=False)
         self.ids_are_indices = list(ids) == list(range(len(ids)))
         # Looked up as floats: every engine gathers those, few gather bytes.
         self.register_buffer("ids", torch.tensor(ids, dtype=torch.float32), persistent=False)
@@ -31,6 +33,6 @@ class Masks(nn.Module):
             logits = functional.interpolate(logits, self.size, mode="bilinear", align_corners=False)
         winners = logits.argmax(1)
         labels = winners if self.ids_are_indices else self.ids[winners]
-        chances = (logits / self.temperature).softmax(1).amax(1)
+        chances = (logits / self.temperatures).softmax(1).amax(1)
         # Bytes: TensorRT 10 fails on graphs whose output is argmax's int64.
         return labels.to(torch.uint8), (chances * 255).round().to(torch.uint8)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from re2pix_node.errors import TrainingError
 from re2pix_node.manifest import UNLABELLED, TimeSpec
-from re2pix_node.nets.features import CARRIED, SUB
 from re2pix_node.training.feature_cache import CachedClip
 from re2pix_node.training.label_space import LabelSpace, shared_classes
 from re2pix_node.training.moments import moments
@@ -28,13 +27,13 @@ class Draw:
     weights: NDArray[np.float64]  # of each clip's samples
     seed: int
 
-    def random(self, step: int, batch: int) -> tuple[Chosen, NDArray[np.bool_]]:
-        """Samples of a step, and which of them to mirror."""
+    def random(self, step: int, batch: int) -> Chosen:
+        """Samples of a step."""
         rng = np.random.default_rng([self.seed, TRAIN, step])
         ends = np.cumsum(self.counts * self.weights)
         clips = np.searchsorted(ends, rng.random(batch) * ends[-1], side="right").clip(max=len(ends) - 1)
         numbers = np.floor(rng.random(batch) * self.counts[clips]).astype(np.int64)
-        return list(zip(clips.tolist(), numbers.tolist(), strict=True)), rng.random(batch) < 0.5
+        return list(zip(clips.tolist(), numbers.tolist(), strict=True))
 
     def spread(self, count: int) -> Chosen:
         """Up to so many samples, evenly over all clips: always the same."""
@@ -62,14 +61,16 @@ class ForecastSamples:
             )
         self.draw = _draw(entries, clips, [len(found) for found in self._moments], seed)
 
-    def batch(self, chosen: Chosen, mirror: NDArray[np.bool_] | None = None, carried: bool = True) -> Tensor:
-        made = []
-        for position, (clip, number) in enumerate(chosen):
-            sample = np.asarray(self.clips[clip].features[self._moments[clip][number]])
-            if mirror is not None and mirror[position]:
-                sample = mirrored(sample, carried)
-            made.append(sample)
-        return torch.from_numpy(np.stack(made))
+    def batch(self, chosen: Chosen) -> Tensor:
+        samples = [self.clips[clip].features[self._moments[clip][number]] for clip, number in chosen]
+        return torch.from_numpy(np.stack(samples))
+
+    def labels(self, place: tuple[int, int], space: LabelSpace) -> list[NDArray[np.uint8] | None]:
+        """Of every frame of a sample: dense classes [H', W'], 255 = ignore, or None where it has no labels."""
+        clip = self.clips[place[0]]
+        table, known = _dense(clip, space), {int(frame): row for row, frame in enumerate(clip.labelled)}
+        rows = [known.get(int(frame)) for frame in self._moments[place[0]][place[1]]]
+        return [None if row is None else table[clip.labels[row]] for row in rows]
 
 
 class LabelledSamples:
@@ -85,31 +86,10 @@ class LabelledSamples:
             raise TrainingError(f"{', '.join(entry.path for entry in entries)}: has no labels: see docs/data.md")
         self.draw = _draw(entries, clips, counts, seed)
 
-    def batch(
-        self, chosen: Chosen, mirror: NDArray[np.bool_] | None = None, carried: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        features, labels = [], []
-        for position, (clip, number) in enumerate(chosen):
-            seen = np.asarray(self.clips[clip].features[self.clips[clip].labelled[number]])
-            mask = self._tables[clip][self.clips[clip].labels[number]]
-            if mirror is not None and mirror[position]:
-                seen, mask = mirrored(seen, carried), mask[:, ::-1]
-            features.append(seen)
-            labels.append(mask)
+    def batch(self, chosen: Chosen) -> tuple[Tensor, Tensor]:
+        features = [self.clips[clip].features[self.clips[clip].labelled[number]] for clip, number in chosen]
+        labels = [self._tables[clip][self.clips[clip].labels[number]] for clip, number in chosen]
         return torch.from_numpy(np.stack(features)), torch.from_numpy(np.stack(labels)).long()
-
-
-def mirrored(features: NDArray[np.float16], carried: bool) -> NDArray[np.float16]:
-    """[..., h, w, channels] as a mirrored street would have given them, as far as features know left from right.
-
-    The carried picture is exact: its pixels are mirrored within each cell as well.
-    """
-    flipped = np.ascontiguousarray(features[..., ::-1, :])
-    if carried:
-        picture = flipped[..., -CARRIED:]
-        inside = picture.reshape(*picture.shape[:-1], SUB, SUB)[..., ::-1]
-        flipped[..., -CARRIED:] = inside.reshape(picture.shape).copy()
-    return flipped
 
 
 def _draw(

@@ -89,10 +89,8 @@ class ForecastTask:
         self._horizons = len(spec.time.horizons)
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
-        chosen, mirror = self._train.draw.random(step, self._settings.batch)
-        mirror = mirror if self._settings.flip else mirror & False
-        frames = self._train.batch(chosen[rank::world], mirror[rank::world], self._spec.backbone.picture)
-        return {"frames": frames.float()}
+        chosen = self._train.draw.random(step, self._settings.batch)
+        return {"frames": self._train.batch(chosen[rank::world]).float()}
 
     def val_batches(self, rank: int, world: int) -> Iterator[Batch]:
         size = self._settings.batch // world

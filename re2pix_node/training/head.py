@@ -63,9 +63,8 @@ class HeadTask:
         self.model = HeadLoss(spec, class_weights(train, self._classes, spec.head.rare))
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
-        chosen, mirror = self._train.draw.random(step, self._settings.batch)
-        mirror = mirror if self._settings.flip else mirror & False
-        features, labels = self._train.batch(chosen[rank::world], mirror[rank::world], self._spec.backbone.picture)
+        chosen = self._train.draw.random(step, self._settings.batch)
+        features, labels = self._train.batch(chosen[rank::world])
         return {"features": features.float(), "labels": labels}
 
     def val_batches(self, rank: int, world: int) -> Iterator[Batch]:

@@ -34,7 +34,7 @@ class BackboneSpec:
     width: int
     kind: str = "mobilesam"
     fit: str = "crop"
-    layers: tuple[str, ...] = ("stage1", "neck")
+    layers: tuple[str, ...] = ("stage1", "stage2")
     cell: int = 8  # pixels of the picture along one side of a cell of features
     picture: bool = True  # whether features carry a small grey picture, for the forecaster to see motion in
     mask: int = 4  # pixels of the picture along one side of a pixel of the masks
@@ -94,7 +94,6 @@ class Optimisation:
     clip: float = 1.0  # longest gradient
     average: float = 0.0  # result = running mean of the weights, each step keeping this share; 0 = the last weights
     precision: str = "fp32"
-    flip: bool = True  # mirror every other sample: the features, and so only nearly what a mirrored street would give
     val_every: int = 1000
     val_batches: int = 32
     checkpoint_minutes: float = 3.0

@@ -50,7 +50,7 @@ def test_masks_carry_the_manifest_ids_and_the_chance_of_the_winner() -> None:
     chances = [1 / (1 + 2.718281828**-2), 0.5, 1 / (1 + 2.718281828**-5)]
     assert confidence.tolist() == [[[round(255 * chance) for chance in chances]]]
     assert labels.dtype == confidence.dtype == torch.uint8
-    _, modest = Masks([7, 200], (1, 3), temperature=4.0)(logits)
+    _, modest = Masks([7, 200], (1, 3), temperatures=[4.0])(logits)
     assert modest[0, 0, 2] < confidence[0, 0, 2]
 
 

@@ -10,8 +10,8 @@ from re2pix_node.nets.light_head import LightHead, agreement_loss
 from re2pix_node.nets.nano import NanoForecaster, NanoOptions
 
 OPTIONS = NanoOptions(
-    channels=8, carried=16, height=8, width=16, context=3, horizons=(1, 2), hidden=48, depth=1, heads=2, motion_hidden=32,
-    motion_depth=1,
+    channels=8, carried=16, height=8, width=16, context=3, horizons=(1, 2),
+    hidden=48, depth=1, heads=2, motion_hidden=32, motion_depth=1,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Samples out of the cache: by seed and step alone, by weight, and truly mirrored."""
+"""Samples out of the cache: by seed and step alone, and by weight."""
 
 from pathlib import Path
 
@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from re2pix_node.errors import TrainingError
-from re2pix_node.nets.features import CARRIED, small_picture
-from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space, mirrored
+from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space
 from re2pix_node.training.feature_cache import CachedClip
 from re2pix_node.training.label_space import CITYSCAPES, Group, LabelSpace
 from re2pix_node.training.run_file import DataEntry
-from tests.helpers import drive
 from tests.training.made_footage import SPEC
 
 OWN = LabelSpace((3, 7), ("road", "heaven"))
@@ -40,7 +38,7 @@ def made_clip(
 
 def test_samples_are_contexts_and_what_came_after(tmp_path: Path) -> None:
     samples = ForecastSamples([ENTRY], [[made_clip(tmp_path, "a", 12)]], SPEC, 0)
-    chosen, _ = samples.draw.random(1, 5)
+    chosen = samples.draw.random(1, 5)
     batch = samples.batch(chosen)
     assert batch.shape == (5, 7, 2, 4, 20)
     assert batch.dtype == torch.float16
@@ -49,20 +47,17 @@ def test_samples_are_contexts_and_what_came_after(tmp_path: Path) -> None:
 
 def test_a_step_draws_the_same_again_and_another_step_others(tmp_path: Path) -> None:
     draw = ForecastSamples([ENTRY], [[made_clip(tmp_path, "a", 40)]], SPEC, 5).draw
-    chosen, mirror = draw.random(3, 64)
-    again, mirror_again = draw.random(3, 64)
-    assert chosen == again
-    assert (mirror == mirror_again).all()
-    assert draw.random(4, 64)[0] != chosen
-    assert ForecastSamples([ENTRY], [[made_clip(tmp_path, "b", 40)]], SPEC, 6).draw.random(3, 64)[0] != chosen
-    assert 16 < mirror.sum() < 48
+    chosen = draw.random(3, 64)
+    assert draw.random(3, 64) == chosen
+    assert draw.random(4, 64) != chosen
+    assert ForecastSamples([ENTRY], [[made_clip(tmp_path, "b", 40)]], SPEC, 6).draw.random(3, 64) != chosen
 
 
 def test_weight_says_how_often_a_moment_is_seen(tmp_path: Path) -> None:
     clips = [[made_clip(tmp_path, "long", 106)], [made_clip(tmp_path, "none", 3), made_clip(tmp_path, "short", 16)]]
     draw = ForecastSamples([DataEntry("x"), DataEntry("y", weight=10)], clips, SPEC, 0).draw
     assert draw.counts.tolist() == [100, 0, 10]
-    chosen, _ = draw.random(1, 4000)
+    chosen = draw.random(1, 4000)
     assert {clip for clip, _ in chosen} == {0, 2}
     assert 0.46 < sum(clip == 2 for clip, _ in chosen) / 4000 < 0.54
     numbers = {number for clip, number in chosen if clip == 2}
@@ -83,28 +78,12 @@ def test_footage_without_a_single_sample_is_refused(tmp_path: Path) -> None:
         ForecastSamples([ENTRY], [[made_clip(tmp_path, "a", 6)]], SPEC, 0)
 
 
-def test_a_mirrored_street_is_what_the_camera_would_have_seen_in_a_mirror() -> None:
-    frame = torch.from_numpy(drive.frame(1.0, 128, 64)[None])
-    cell = 8
-
-    def seen(frame: torch.Tensor) -> np.ndarray:
-        # Features that know left from right cell by cell only, and the carried picture behind them.
-        mean = torch.nn.functional.avg_pool2d(frame.float().permute(0, 3, 1, 2), cell)
-        return torch.cat([mean, small_picture(frame, cell)], 1).permute(0, 2, 3, 1).half().numpy()
-
-    straight, reflected = seen(frame), seen(frame.flip(2))
-    np.testing.assert_array_equal(mirrored(straight, carried=True), reflected)
-    assert (mirrored(straight, carried=False)[..., -CARRIED:] != reflected[..., -CARRIED:]).any()
-    np.testing.assert_array_equal(mirrored(mirrored(straight, carried=True), carried=True), straight)
-
-
-def test_labels_are_dense_and_mirrored_with_their_features(tmp_path: Path) -> None:
+def test_labels_are_dense(tmp_path: Path) -> None:
     samples = LabelledSamples([ENTRY], [[made_clip(tmp_path, "a", 9)]], OWN, 0)
     assert samples.draw.counts.tolist() == [5]
-    features, labels = samples.batch([(0, 4), (0, 4)], np.array([False, True]))
+    features, labels = samples.batch([(0, 4)])
     assert (features == 8).all()
     assert labels[0, 1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
-    assert labels[1, 1].tolist() == [0, 0, 0, 0, 0, 0, 0, 1]
     assert (labels[:, 0] == 255).all()
 
 

@@ -73,7 +73,7 @@ def test_processes_share_a_batch_and_the_validation(tmp_path: Path, samples: Lab
 def test_calibration_lowers_the_calibration_error(tmp_path: Path, samples: LabelledSamples) -> None:
     task = head_task(tmp_path, samples)
     optimizer = torch.optim.Adam(task.model.parameters(), 0.02)
-    for step in range(30):
+    for step in range(5):
         loss, _ = task.model(**task.batch(step, 0, 1))
         optimizer.zero_grad()
         loss.backward()
@@ -87,11 +87,11 @@ def test_calibration_lowers_the_calibration_error(tmp_path: Path, samples: Label
         return task.summary(sums)["ece"]
 
     with torch.no_grad():
-        task.model.net.out.weight *= 6
+        task.model.net.out.weight *= 20  # boastful, and still often wrong
         before = error()
         task.calibrate(torch.device("cpu"))
         assert task.temperature != 1
-        assert error() <= before
+        assert error() < before
 
 
 def test_unknown_options_of_the_network_are_named(tmp_path: Path, samples: LabelledSamples) -> None:

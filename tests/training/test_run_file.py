@@ -20,7 +20,7 @@ def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Pat
     spec = read_run_file(write_run(tmp_path / "run.yaml"))
     assert spec.backbone.weights == str(tmp_path / "weights.pt")
     assert [entry.path for entry in spec.data.train] == [str(tmp_path / "drive")]
-    assert spec.backbone.layers == ("stage1", "neck")
+    assert spec.backbone.layers == ("stage1", "stage2")
     assert spec.cache == ""
     (tmp_path / "again.yaml").write_text(run_text(spec))
     assert read_run_file(tmp_path / "again.yaml") == spec

@@ -1,0 +1,50 @@
+"""Confidence of forecasts: the further ahead, the less is what a head reads in them worth."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from re2pix_node.manifest import UNLABELLED
+from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.training.cached_samples import ForecastSamples
+from re2pix_node.training.head import best_temperature
+from re2pix_node.training.label_space import LabelSpace
+
+SAMPLES = 64
+PIXELS = 4000  # of each moment of a sample
+
+
+@torch.no_grad()
+def forecast_temperatures(
+    net: NanoForecaster, head: nn.Module, samples: ForecastSamples, space: LabelSpace, now: float
+) -> list[float]:
+    """`now`, the head's own temperature, and one for each horizon: on true labels of what was forecast.
+
+    A horizon that has none gets the temperature of the one before it.
+    """
+    context = net.options.context
+    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in net.options.horizons]
+    rng = np.random.default_rng(0)
+    for place in samples.draw.spread(SAMPLES):
+        labels = samples.labels(place, space)[context:]
+        if all(mask is None for mask in labels):
+            continue
+        forecast, _ = net(samples.batch([place])[:, :context].float())
+        for k, (mask, logits) in enumerate(zip(labels, head(forecast[0]), strict=True)):
+            if mask is not None:
+                found[k].append(_some_pixels(logits, mask, rng))
+    temperatures = [now]
+    for pairs in found:
+        logits, true = (torch.cat(part) for part in zip(*pairs, strict=True)) if pairs else (None, None)
+        known = logits is not None and true is not None and len(true) > 0
+        temperatures.append(best_temperature(logits, true) if known else temperatures[-1])
+    return temperatures
+
+
+def _some_pixels(logits: Tensor, mask: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """[classes, h, w] and labels [H', W'] -> logits [n, classes] and classes [n] of some labelled pixels."""
+    enlarged = functional.interpolate(logits[None].float(), mask.shape, mode="bilinear")[0].flatten(1)
+    known = np.flatnonzero(mask != UNLABELLED)
+    picked = rng.choice(known, min(PIXELS, len(known)), replace=False)
+    return enlarged[:, torch.from_numpy(picked)].T, torch.from_numpy(mask.reshape(-1)[picked]).long()
