@@ -49,7 +49,7 @@ def test_every_step_leaves_its_result_and_is_not_done_twice(
 ) -> None:
     files = {name: trained / name for name in ("basis.npz", "head/checkpoint.pt", "forecaster/checkpoint.pt")}
     before = {name: file.stat().st_mtime_ns for name, file in files.items()}
-    for step, said in (("pca", "12 of 384 channels keep"), ("head", "mIoU"), ("forecaster", "SmoothL1 is")):
+    for step, said in (("pca", "12 of 288 channels keep"), ("head", "mIoU"), ("forecaster", "SmoothL1 is")):
         assert main(["train", step, str(footage / "run.yaml"), "-o", str(trained)]) == 0
         shown = capsys.readouterr()
         assert said in shown.out
