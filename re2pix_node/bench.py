@@ -71,11 +71,12 @@ def _measure(bundle: Bundle, engines: list[Engine], runs: int) -> list[Times]:
     proof = bundle.proof()
     context = [proof[f"forecast.context_{i}"] for i in range(bundle.manifest.time.context)]
     contexts = [[engine.upload(features) for features in context] for engine in engines]
+    noise = proof.get("forecast.noise")
     times: list[Times] = [{"encode": [], "forecast": []} for _ in engines]
     for turn in range(runs + 3):
         for engine, held, measured in zip(engines, contexts, times, strict=True):
             encode = _seconds(lambda engine=engine: engine.encode(proof["encode.frame"]))  # type: ignore[misc]
-            forecast = _seconds(lambda engine=engine, held=held: engine.forecast(held))  # type: ignore[misc]
+            forecast = _seconds(lambda engine=engine, held=held: engine.forecast(held, noise))  # type: ignore[misc]
             if turn >= 3:  # the first are warm-up
                 measured["encode"].append(encode)
                 measured["forecast"].append(forecast)

@@ -38,14 +38,22 @@ def signatures(manifest: Manifest) -> dict[str, Signature]:
     frame = Tensor("uint8", (1, manifest.image.height, manifest.image.width, 3))
     seen = Tensor(cells.dtype, (1, cells.height, cells.width, cells.channels + cells.carried))
     horizons = len(manifest.time.horizons)
+    noise = {"noise": Tensor("float32", (manifest.samples, manifest.noise))} if manifest.noise else {}
     predicted = Tensor(cells.dtype, (manifest.samples, horizons, cells.height, cells.width, cells.channels))
     return {
         "encode": Signature({"frame": frame}, {"features": seen}),
         "forecast": Signature(
-            {f"context_{i}": seen for i in range(manifest.time.context)},
+            {f"context_{i}": seen for i in range(manifest.time.context)} | noise,
             {"features": predicted, "labels": Tensor("uint8", masks), "confidence": Tensor("uint8", masks)},
         ),
     }
+
+
+def draw_noise(manifest: Manifest, *seed: int) -> NDArray[np.float32] | None:
+    """What a stochastic forecast graph takes as `noise`, the same for the same seed; None for a deterministic one."""
+    if not manifest.noise:
+        return None
+    return np.random.default_rng(seed).standard_normal((manifest.samples, manifest.noise), np.float32)
 
 
 @dataclass(frozen=True)

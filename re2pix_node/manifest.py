@@ -185,11 +185,13 @@ class Manifest:
     labels: LabelSpec
     graphs: Graphs
     proof: ProofSpec
+    noise: int = 0  # random numbers that the forecast graph takes for each sample, as its input `noise`
     scores: tuple[Score, ...] = ()
 
     def __post_init__(self) -> None:
         _require(bool(re.fullmatch(r"[A-Za-z0-9._-]+", self.name)), f"name has odd characters: '{self.name}'")
         _require(self.samples >= 1, f"samples must be at least 1, is {self.samples}")
+        _require(self.noise >= 0, f"noise must not be negative, is {self.noise}")
 
 
 def parse_manifest(text: str, where: str) -> Manifest:

@@ -1,6 +1,9 @@
 """Frames in, forecasts out. No ROS in it."""
 
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.buffer import Arrival, FrameBuffer, Timing
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle import Bundle, draw_noise
 from re2pix_node.engines.base import Engine, Features
 from re2pix_node.errors import EngineError, Re2pixError
 from re2pix_node.geometry import FITS, Region, fit_frame
@@ -46,8 +49,9 @@ def timing_of(spec: TimeSpec) -> Timing:
 class Pipeline:
     """Encodes every frame once, remembers it, and forecasts from what it remembers."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, fit: str | None = None) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, fit: str | None = None, seed: int = 0) -> None:
         self._engine = engine
+        self.seed = seed  # of the noise that a stochastic forecaster takes; with the stamp it decides a forecast
         self._spec = bundle.manifest
         self._fit = fit or bundle.manifest.image.fit
         if self._fit not in FITS:
@@ -57,6 +61,16 @@ class Pipeline:
         # What happened to frames that led to no forecast, and how the newest one arrived.
         self.counts: Counter[str] = Counter()
         self.arrival = Arrival.IN_ORDER
+        self.seconds: dict[str, float] = {}  # that each stage of the newest frame took
+
+    def use(self, engine: Engine) -> None:
+        """Goes on with another engine, which knows nothing of what the one before encoded."""
+        self._engine = engine
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts anew, as with the first frame of all."""
+        self._buffer.clear()
 
     def observe(self, frame: NDArray[np.uint8], stamp: int) -> Forecast | None:
         """Takes one camera frame, u8 [height, width, 3] RGB, seen at `stamp` (ns).
@@ -67,13 +81,16 @@ class Pipeline:
             self.arrival = Arrival.REPEATED
             self.counts["repeated"] += 1
             return None
-        picture, region = fit_frame(frame, self._spec.image.height, self._spec.image.width, self._fit)
+        self.seconds = {}
+        with self._timed("fit"):
+            picture, region = fit_frame(frame, self._spec.image.height, self._spec.image.width, self._fit)
         if region != self._region:
             # Cells of differently cut frames do not lie on one another.
             self._buffer.clear()
             self._region = region
-        encoded = self._engine.encode(picture[None])
-        observed = self._engine.fetch(encoded)[0]
+        with self._timed("encode"):
+            encoded = self._engine.encode(picture[None])
+            observed = self._engine.fetch(encoded)[0]
         _require_finite(observed, "the encoder")
         self.arrival = self._buffer.push(stamp, encoded)
         return self._forecast(observed[..., : self._spec.features.channels], region)
@@ -83,7 +100,8 @@ class Pipeline:
         if context is None:
             self.counts["no context"] += 1
             return None
-        outputs = self._engine.forecast(context.frames)
+        with self._timed("forecast"):
+            outputs = self._engine.forecast(context.frames, self._noise(context.stamps[-1]))
         _require_finite(outputs.features, "the forecaster")
         steps = (0, *self._spec.time.horizons)
         return Forecast(
@@ -97,6 +115,15 @@ class Pipeline:
             confidence=outputs.confidence,
             region=region,
         )
+
+    def _noise(self, stamp: int) -> NDArray[np.float32] | None:
+        return draw_noise(self._spec, self.seed, stamp)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
 
 
 def _require_finite(features: NDArray[Any], who: str) -> None:

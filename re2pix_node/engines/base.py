@@ -33,8 +33,8 @@ class Engine(Protocol):
     def encode(self, frame: NDArray[Any]) -> Features:
         """Features of one picture, u8 [1, H, W, 3] RGB."""
 
-    def forecast(self, context: Sequence[Features]) -> Outputs:
-        """The forecast from T encoded frames, oldest first."""
+    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> Outputs:
+        """The forecast from T encoded frames, oldest first; stochastic ones take noise (`draw_noise`)."""
 
     def upload(self, features: NDArray[Any]) -> Features:
         """An array as `encode` would have given it."""
@@ -75,8 +75,10 @@ class HostEngine:
     def encode(self, frame: NDArray[Any]) -> Features:
         return self._run(self._encode, "encode", {"frame": frame})["features"]
 
-    def forecast(self, context: Sequence[Features]) -> Outputs:
+    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> Outputs:
         inputs = {f"context_{i}": features for i, features in enumerate(context)}
+        if noise is not None:
+            inputs["noise"] = noise
         return Outputs(**self._run(self._forecast, "forecast", inputs))
 
     def upload(self, features: NDArray[Any]) -> Features:

@@ -37,7 +37,7 @@ def prove(engine: Engine, bundle: Bundle) -> Proof:
     """Runs every graph on the proof's inputs and compares."""
     reference = bundle.proof()
     context = [engine.upload(reference[f"forecast.context_{i}"]) for i in range(bundle.manifest.time.context)]
-    outputs = engine.forecast(context)
+    outputs = engine.forecast(context, reference.get("forecast.noise"))
     found = {
         "encode.features": engine.fetch(engine.encode(reference["encode.frame"])),
         "forecast.features": outputs.features,

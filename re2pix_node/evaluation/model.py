@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from re2pix_node.bundle import draw_noise
 from re2pix_node.engines.base import Engine, Features, Outputs
 from re2pix_node.errors import EngineError
 from re2pix_node.geometry import Region, fit_frame
@@ -41,6 +42,7 @@ class Model:
     def __init__(self, manifest: Manifest, engine: Engine, fit: str | None = None) -> None:
         self.manifest = manifest
         self._engine = engine
+        self._noise = draw_noise(manifest, 0)
         self._fit = fit or manifest.image.fit
         self._seen: dict[int, Seen] = {}
         self._read: dict[int, Read] = {}
@@ -67,7 +69,7 @@ class Model:
 
     def forecast(self, context: Sequence[Features]) -> Outputs:
         start = time.perf_counter()
-        outputs = self._engine.forecast(context)
+        outputs = self._engine.forecast(context, self._noise)
         self.seconds["forecast"].append(time.perf_counter() - start)
         _require_finite(outputs.features, "the forecaster")
         return outputs
@@ -82,7 +84,7 @@ class Model:
         # What is carried serves motion, which index 0 has none of: zeros stand in.
         whole = np.pad(features, ((0, 0), (0, 0), (0, spec.carried))).astype(spec.dtype)
         newest = self._engine.upload(whole[None])
-        outputs = self._engine.forecast([*context[:-1], newest])
+        outputs = self._engine.forecast([*context[:-1], newest], self._noise)
         return Read(outputs.labels[0, 0], outputs.confidence[0, 0])
 
     def read_seen(self, seen: Seen, context: Sequence[Features]) -> Read:
