@@ -13,6 +13,10 @@ class EngineError(Re2pixError):
     """An engine that cannot run a bundle on this machine, or that failed while running."""
 
 
+class NotFiniteError(EngineError):
+    """Features with a NaN or an infinity in them: of one frame, by an engine that works."""
+
+
 class ImageError(Re2pixError):
     """An image message that cannot be turned into a picture."""
 

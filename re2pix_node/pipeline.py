@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from re2pix_node.buffer import Arrival, FrameBuffer, Timing
 from re2pix_node.bundle import Bundle, draw_noise
 from re2pix_node.engines.base import Engine, Features
-from re2pix_node.errors import EngineError, Re2pixError
+from re2pix_node.errors import NotFiniteError, Re2pixError
 from re2pix_node.geometry import FITS, Region, fit_frame
 from re2pix_node.manifest import NANOSECONDS, TimeSpec
 
@@ -128,4 +128,4 @@ class Pipeline:
 
 def _require_finite(features: NDArray[Any], who: str) -> None:
     if not np.isfinite(features).all():
-        raise EngineError(f"{who} gave features that are not finite: nothing is forecast from this frame")
+        raise NotFiniteError(f"{who} gave features that are not finite: nothing is forecast from this frame")

@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from re2pix_node import engines
 from re2pix_node.bundle import Bundle, read_bundle
-from re2pix_node.engines import RUNTIMES, open_engine
+from re2pix_node.engines import RUNTIMES, open_engine, supply
 from re2pix_node.engines.base import Outputs
 from re2pix_node.engines.proof import compare, prove
 from re2pix_node.errors import BundleError, EngineError
@@ -103,8 +102,8 @@ class _Wrong:
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    def forecast(self, context) -> Outputs:
-        return self._bend(self._engine.forecast(context))
+    def forecast(self, context, noise=None) -> Outputs:
+        return self._bend(self._engine.forecast(context, noise))
 
 
 def nan_somewhere(outputs: Outputs) -> Outputs:
@@ -126,7 +125,7 @@ def nan_somewhere(outputs: Outputs) -> Outputs:
 def test_a_wrong_engine_is_passed_over_with_its_figures(tiny: Bundle, monkeypatch, bend, expected: str) -> None:
     good, reference = RUNTIMES
     bent = dataclasses.replace(good, load=lambda *given: _Wrong(good.load(*given), bend))
-    monkeypatch.setattr(engines, "RUNTIMES", (bent, reference))
+    monkeypatch.setattr(supply, "RUNTIMES", (bent, reference))
     engine, attempts = open_engine(tiny)
     assert engine.name == "onnxruntime"
     assert all(expected in str(attempt) for attempt in attempts[:-1])

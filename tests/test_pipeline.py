@@ -127,8 +127,8 @@ class _Broken:
             features[0, 3, 4, 5] = np.inf
         return features
 
-    def forecast(self, context):
-        outputs = self._engine.forecast(context)
+    def forecast(self, context, noise=None):
+        outputs = self._engine.forecast(context, noise)
         if self._left < 0 and self._what == "forecast":
             outputs.features[0, -1, 3, 4, 5] = np.nan
         return outputs

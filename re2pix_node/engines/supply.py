@@ -1,0 +1,111 @@
+"""Where engines come from: the ladder from the fastest to the last resort, and the way down it."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from re2pix_node.bundle import Bundle
+from re2pix_node.engines import onnxruntime, openvino
+from re2pix_node.engines.base import Engine, Runtime, one_line
+from re2pix_node.engines.proof import Proof, prove
+from re2pix_node.errors import BundleError, EngineError
+
+# `auto` tries them in this order, the fastest first. The order is fixed, not timed at start-up: two runs on one machine
+# must choose the same engine, or a replay would not repeat.
+RUNTIMES: tuple[Runtime, ...] = (openvino.RUNTIME, onnxruntime.RUNTIME)
+ENGINES = ("auto", *(runtime.name for runtime in RUNTIMES))
+PRECISIONS = ("auto", "bf16", "fp32")
+# An engine that was loaded anew and throws again within this time (s) is given up: loading it once more would not help.
+RETRY_AFTER = 60.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of one engine at one precision."""
+
+    engine: str
+    precision: str
+    proof: Proof | None
+    fault: str | None
+
+    def __str__(self) -> str:
+        figures = f" ({self.proof})" if self.proof else ""
+        return f"{self.engine} {self.precision}: {self.fault or 'proved'}{figures}"
+
+
+class EngineSupply:
+    """Engines for one bundle, each proved before it is handed out, and what was tried on the way to them."""
+
+    def __init__(self, bundle: Bundle, engine: str = "auto", precision: str = "auto", threads: int = 0) -> None:
+        """`threads` = 0 uses every core that this process may run on."""
+        if engine not in ENGINES:
+            raise EngineError(f"there is no engine '{engine}': choose one of {', '.join(ENGINES)}")
+        if precision not in PRECISIONS:
+            raise EngineError(f"there is no precision '{precision}': choose one of {', '.join(PRECISIONS)}")
+        self.attempts: list[Attempt] = []
+        self._bundle = bundle
+        self._engine = engine
+        self._precision = precision
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._ladder = self._rungs()
+        self._rung: tuple[Runtime, str] | None = None
+        self._renewed: float | None = None  # when the engine in use was loaded anew
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        return tuple(str(attempt) for attempt in self.attempts if attempt.fault)
+
+    def next(self) -> Engine:
+        """The first engine, further down the ladder, that reproduces the bundle's proof."""
+        for runtime, precision in self._ladder:
+            engine = self._try(runtime, precision)
+            if engine:
+                self._rung, self._renewed = (runtime, precision), None
+                return engine
+        raise EngineError(f"no engine can run {self._bundle.path}: {'; '.join(map(str, self.attempts))}")
+
+    def replace(self, fault: str) -> Engine:
+        """For an engine that failed at work: once the same, loaded anew; after that, the next one down the ladder."""
+        assert self._rung is not None
+        runtime, precision = self._rung
+        self.attempts.append(Attempt(runtime.name, precision, None, fault))
+        if self._renewed is None or time.monotonic() - self._renewed > RETRY_AFTER:
+            self._renewed = time.monotonic()
+            engine = self._try(runtime, precision)
+            if engine:
+                return engine
+        return self.next()
+
+    def _rungs(self) -> Iterator[tuple[Runtime, str]]:
+        for runtime in RUNTIMES:
+            if self._engine not in ("auto", runtime.name):
+                continue
+            try:
+                offered = runtime.precisions()
+            except Exception as error:  # not installed, or broken in a way of its own
+                self.attempts.append(Attempt(runtime.name, self._precision, None, one_line(error)))
+                continue
+            if self._precision not in ("auto", *offered):
+                fault = f"this machine does not offer it, only {', '.join(offered)}"
+                self.attempts.append(Attempt(runtime.name, self._precision, None, fault))
+            yield from ((runtime, precision) for precision in offered if self._precision in ("auto", precision))
+
+    def _try(self, runtime: Runtime, precision: str) -> Engine | None:
+        engine, attempt = try_engine(runtime, self._bundle, precision, self._threads)
+        self.attempts.append(attempt)
+        return engine
+
+
+def try_engine(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -> tuple[Engine | None, Attempt]:
+    """Loads and proves one engine. What is wrong with the bundle itself is raised: no other engine would mend it."""
+    try:
+        engine = runtime.load(bundle, precision, threads)
+        proof = prove(engine, bundle)
+    except BundleError:
+        raise
+    except Exception as error:  # whatever a runtime throws must cost that engine and no more
+        return None, Attempt(runtime.name, precision, None, one_line(error))
+    if proof.faults:
+        return None, Attempt(runtime.name, precision, proof, "; ".join(proof.faults))
+    return engine, Attempt(runtime.name, precision, proof, None)

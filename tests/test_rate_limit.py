@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from re2pix_node.rate_limit import RateLimit
+
+
+def taken(stamps, rate: float) -> list[int]:
+    limit = RateLimit()
+    return [int(stamp) for stamp in stamps if limit.takes(int(stamp), rate)]
+
+
+@pytest.mark.parametrize(("camera", "rate"), [(30, 10), (30, 15), (25, 10), (60, 17), (30, 29), (10, 3)])
+def test_the_rate_is_kept_on_average_and_the_steps_are_even(camera: float, rate: float) -> None:
+    jitter = np.random.default_rng(0).uniform(-0.002e9, 0.002e9, 20 * camera)
+    stamps = 10**18 + np.arange(20 * camera) * 10**9 / camera + jitter
+    chosen = taken(stamps, rate)
+    assert len(chosen) / 20 == pytest.approx(rate, rel=0.03)
+    assert np.abs(np.diff(chosen) - 1e9 / rate).max() < 1e9 / camera + 0.004e9
+
+
+def test_a_camera_slower_than_the_rate_loses_nothing() -> None:
+    stamps = [10**18 + i * 10**8 for i in range(50)]
+    assert taken(stamps, 10) == stamps
+    assert taken(stamps, 11) == stamps
+    assert taken(stamps, 0) == stamps
+
+
+def test_a_loop_and_a_gap_start_anew() -> None:
+    first = [10**18 + i * 10**8 for i in range(10)]
+    assert taken([*first, *first], 5) == [*first[::2], *first[::2]]
+    late = [stamp + 10**12 + 3 * 10**7 for stamp in first]
+    assert taken([*first, *late], 5) == [*first[::2], *late[::2]]
+
+
+def test_the_rate_may_change_on_the_way() -> None:
+    limit = RateLimit()
+    stamps = [10**18 + i * 10**8 for i in range(30)]
+    rates = [0.0] * 10 + [5.0] * 10 + [0.0] * 10
+    chosen = [limit.takes(stamp, rate) for stamp, rate in zip(stamps, rates, strict=True)]
+    assert chosen == [True] * 10 + [True, False] * 5 + [True] * 10
