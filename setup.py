@@ -38,7 +38,7 @@ setup(
         ),
         *(
             (f"share/{package}/{folder}", [str(path) for path in sorted(folder.glob("*.*"))])
-            for folder in (Path("config"), Path("config/train"))
+            for folder in (Path("config"), Path("config/train"), Path("launch"))
         ),
     ],
     python_requires=">=3.10",
@@ -50,6 +50,7 @@ setup(
         "console_scripts": [
             "re2pix = re2pix_node.cli:main",
             "re2pix_node = re2pix_node.node:main",
+            "corridor_watch = re2pix_node.corridor_watch:main",
         ]
     },
 )

@@ -15,9 +15,12 @@ BAD_INPUT = 2
 # `re2pix doctor` runs where what the others need is missing.
 COMMANDS = {
     "demo": ("re2pix_node.demo", "play a drive through the real node over ROS 2, and show what comes back"),
+    "play": ("re2pix_node.player", "play a camera of a recording onto a ROS topic, as a camera would"),
     "replay": ("re2pix_node.replay", "run every frame of a recording, offline, into a bag of forecasts"),
     "check": ("re2pix_node.check", "check a bundle, and prove every engine of this machine against it"),
     "bench": ("re2pix_node.bench", "time a bundle on every engine of this machine"),
+    "bench-node": ("re2pix_node.node_bench", "time the real node over ROS 2, and what ROS adds to the pipeline"),
+    "soak": ("re2pix_node.soak", "run the real node for hours, and watch its memory, threads, handles and stamps"),
     "simulate": ("re2pix_node.simulator.command", "record drives through made-up streets, with exact labels"),
     "evaluate": ("re2pix_node.evaluation.command", "score a bundle against baselines, on footage with a known future"),
     "import": ("re2pix_node.import_command", "turn a published checkpoint into a bundle"),

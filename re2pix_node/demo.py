@@ -1,44 +1,55 @@
 """`re2pix demo`: plays a drive through the real node over ROS 2, as a camera would, and shows what comes back."""
 
 import argparse
-import contextlib
-import os
-import signal
-import subprocess
-import sys
+import bisect
+import itertools
+import math
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from re2pix_msgs.msg import Forecast
+from sensor_msgs.msg import Image
 
 from re2pix_node.arguments import add_bundle_arguments
-from re2pix_node.bags import open_recording
+from re2pix_node.bags import CameraTopic, Recording, open_recording
 from re2pix_node.bundle import Bundle, read_bundle
-from re2pix_node.engines.base import one_line
-from re2pix_node.errors import Re2pixError
+from re2pix_node.demo_video import DemoVideo, Moment, Panel
+from re2pix_node.errors import ImageError, Re2pixError
 from re2pix_node.images import Picture, decode
-from re2pix_node.manifest import NANOSECONDS, UNLABELLED
-from re2pix_node.messages import header_message, mask_of, ros_types, stamp_of
+from re2pix_node.manifest import NANOSECONDS
+from re2pix_node.messages import mask_of, stamp_of
 from re2pix_node.partial import write_beside
 from re2pix_node.percentile import percentile
-from re2pix_node.preview import contact_sheet, cut, moment_caption, open_video, save_picture
+from re2pix_node.preview import cut, moment_caption, open_video, save_picture
+from re2pix_node.replay import frame_rate
+from re2pix_node.rig import node_parameters, running_node
 
-READY_SECONDS = 60.0  # for the node to load and prove an engine
-LAST_SECONDS = 1.0  # for the last forecasts to arrive
+STILL = 2 / 3  # of the drive has passed: the street moves, and the skill curve has its shape
 
 
 @dataclass
 class Seen:
-    """What the demo sent and what came back, by stamp."""
+    """What came back, by stamp, and the stamps of all that was sent."""
 
-    sent: dict[int, tuple[Picture, float]] = field(default_factory=dict)
-    forecasts: dict[int, tuple[Any, float]] = field(default_factory=dict)
+    sent: list[int] = field(default_factory=list)
+    forecasts: dict[int, tuple[Any, int]] = field(default_factory=dict)  # and when they came, ns
     masks: dict[tuple[int, int], Picture] = field(default_factory=dict)  # by stamp and horizon
-    diagnostics: dict[str, str] = field(default_factory=dict)
-    state: str = ""
+    status: dict[str, str] = field(default_factory=dict)  # the node's diagnostics at the end
+
+    def on_forecast(self, message: Any) -> None:
+        self.forecasts[stamp_of(message.header)] = message, time.time_ns()
+
+    def on_mask(self, k: int, message: Any) -> None:
+        self.masks[stamp_of(message.header), k] = mask_of(message)
+
+    def latency(self, stamp: int) -> float:
+        """ms from sending the image to receiving the forecast: frames are stamped with the time they are sent at."""
+        return (self.forecasts[stamp][1] - stamp) / 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,160 +57,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
     parser.add_argument("--topic", help="the camera topic, where the recording has several")
     parser.add_argument("--out", type=Path, default=Path("re2pix-demo"), help="folder for the video and the still")
-    parser.add_argument("--seconds", type=float, default=0.0, help="play only so much of the drive (0: all of it)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the drive to play (default: 60; 0: all of it)")
 
 
 def run(options: argparse.Namespace) -> int:
-    try:
-        import rclpy
-    except ImportError as error:
-        why = one_line(error)
-        raise Re2pixError(f"ROS 2 is not here ({why}): source it, or run make demo; re2pix doctor says more") from None
     bundle = read_bundle(options.bundle)
-    frames, rate = _load_drive(options.drive, options.topic, options.seconds)
-    options.out.mkdir(parents=True, exist_ok=True)
-    # Our own traffic stays on this machine, and apart from a second demo's.
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    namespace = f"/re2pix_demo_{os.getpid()}"
-    print(f"playing {len(frames)} frames of {options.drive} at {rate:.1f} Hz through the node", flush=True)
-    rclpy.init()
-    try:
-        with _running_node(options, namespace) as node:
-            seen = _Player(bundle, namespace, node).play(frames)
-    finally:
-        rclpy.try_shutdown()
-    if not seen.forecasts:
-        raise Re2pixError(f"no forecast came back ({seen.state}): run re2pix doctor, and re2pix check {options.bundle}")
-    print(_table(seen))
-    _write_pictures(options.out, bundle, seen, rate)
+    with open_recording(options.drive) as recording:
+        camera = recording.camera(options.topic)
+        rate = frame_rate(recording, camera)
+        frames = _count(recording, camera, options.seconds)
+        if frames < 2:
+            raise Re2pixError(f"{options.drive}: has {frames} frames, a demo needs a drive of some seconds")
+        options.out.mkdir(parents=True, exist_ok=True)
+        print(f"playing {frames} frames of {options.drive} at {rate:.1f} Hz through the node", flush=True)
+        seen = _play(options, bundle, camera, frames, frames / rate)
+        print(f"{_table(seen)}\ndrawing the video", flush=True)
+        _write_pictures(options.out, bundle, seen, recording, camera, rate)
     return 0
 
 
-def _load_drive(path: Path, topic: str | None, seconds: float) -> tuple[list[tuple[int, Picture]], float]:
-    """Frames with their time since the first, ns; decoded beforehand, so that the play keeps its rate."""
-    with open_recording(path) as recording:
-        frames: list[tuple[int, Picture]] = []
-        for frame in recording.frames(recording.camera(topic)):
-            since = frame.stamp - frames[0][0] if frames else 0
-            if seconds and since > seconds * NANOSECONDS:
-                break
-            frames.append((frame.stamp, decode(frame.message)))
-    if len(frames) < 2:
-        raise Re2pixError(f"{path}: has {len(frames)} frames, a demo needs a drive of some seconds")
-    length = (frames[-1][0] - frames[0][0]) / NANOSECONDS
-    return [(stamp - frames[0][0], picture) for stamp, picture in frames], (len(frames) - 1) / max(length, 1e-3)
+def _count(recording: Recording, camera: CameraTopic, seconds: float) -> int:
+    times = (frame.received for frame in recording.frames(camera))
+    first = next(times, 0)
+    end = first + (seconds or float("inf")) * NANOSECONDS
+    return sum(1 for _ in itertools.takewhile(lambda received: received <= end, itertools.chain([first], times)))
 
 
-@contextlib.contextmanager
-def _running_node(options: argparse.Namespace, namespace: str) -> Iterator["subprocess.Popen[bytes]"]:
-    parameters = {"bundle": options.bundle, "engine": options.engine, "precision": options.precision}
-    parameters |= {"threads": options.threads, "fit": options.fit or "''"}
-    command = [sys.executable, "-m", "re2pix_node.node", "--ros-args", "-r", f"__ns:={namespace}"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={value}"]
-    node = subprocess.Popen(command)
-    try:
-        yield node
-    finally:
-        node.send_signal(signal.SIGINT)
-        try:
-            node.wait(5)
-        except subprocess.TimeoutExpired:
-            node.kill()
-            node.wait()
-
-
-class _Player:
-    """A camera and a listener on one ROS node."""
-
-    def __init__(self, bundle: Bundle, namespace: str, process: "subprocess.Popen[bytes]") -> None:
-        import rclpy
-        from diagnostic_msgs.msg import DiagnosticArray
-        from rclpy.qos import QoSProfile, ReliabilityPolicy
-        from re2pix_msgs.msg import Forecast
-        from sensor_msgs.msg import Image
-
-        self._seen = Seen()
-        self._process = process
-        self._node = rclpy.create_node("camera", namespace=namespace)
-        node_name = f"{namespace}/re2pix_node"
-        self._status_name = f"{node_name.lstrip('/')}: forecast"
-        qos = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
-        self._camera = self._node.create_publisher(Image, f"{node_name}/input/image", qos)
-        self._node.create_subscription(Forecast, f"{node_name}/output/forecast", self._on_forecast, qos)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos)
+def _play(options: argparse.Namespace, bundle: Bundle, camera: CameraTopic, frames: int, seconds: float) -> Seen:
+    seen = Seen()
+    with running_node("demo", node_parameters(options, camera.type)) as rig:
+        rig.listen(Forecast, "forecast", seen.on_forecast)
         for k in range(len(bundle.manifest.time.horizons) + 1):
-            topic = f"{node_name}/output/h{k}/segmentation"
-            self._node.create_subscription(Image, topic, lambda message, k=k: self._on_mask(message, k), qos)
-
-    def play(self, frames: list[tuple[int, Picture]]) -> Seen:
-        self._wait_until_ready()
-        start = time.monotonic()
-        for since, picture in frames:
-            self._spin_until(start + since / NANOSECONDS)
-            self._send(picture)
-        # The node counts up to its next report, one a second.
-        self._spin_until(time.monotonic() + 1.0 + LAST_SECONDS)
-        self._node.destroy_node()
-        return self._seen
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._seen.diagnostics.get("engine") or not self._camera.get_subscription_count():
-            self._spin_until(time.monotonic() + 0.1)
-            if self._seen.state.startswith("failed"):
-                raise Re2pixError(f"the node {self._seen.state}")
-            if self._process.poll() is not None:
-                raise Re2pixError(f"the node ended with code {self._process.returncode}; what it said is above")
-            if time.monotonic() > deadline:
-                said = self._seen.state or "it is not heard at all"
-                raise Re2pixError(f"the node was not ready after {READY_SECONDS:.0f} s ({said}): run re2pix doctor")
-        # The node may need a moment more than we do to know that we are connected, and loses what comes before.
-        self._spin_until(time.monotonic() + 0.3)
-
-    def _spin_until(self, deadline: float) -> None:
-        import rclpy
-
-        while (left := deadline - time.monotonic()) > 0:
-            rclpy.spin_once(self._node, timeout_sec=left)
-
-    def _send(self, picture: Picture) -> None:
-        types = ros_types()
-        stamp = self._node.get_clock().now().nanoseconds
-        height, width = picture.shape[:2]
-        message = types.image(
-            header=header_message(types, stamp, "camera"),
-            height=height,
-            width=width,
-            encoding="rgb8",
-            is_bigendian=0,
-            step=3 * width,
-            data=types.array(picture.reshape(-1)),
-        )
-        self._seen.sent[stamp] = picture, time.monotonic()
-        self._camera.publish(message)
-
-    def _on_forecast(self, message: Any) -> None:
-        self._seen.forecasts[stamp_of(message.header)] = message, time.monotonic()
-
-    def _on_mask(self, message: Any, k: int) -> None:
-        self._seen.masks[stamp_of(message.header), k] = mask_of(message)
-
-    def _on_diagnostics(self, message: Any) -> None:
-        for status in message.status:
-            if status.name == self._status_name:
-                self._seen.diagnostics = {pair.key: pair.value for pair in status.values}
-                failed = status.level == b"\x02" and not self._seen.diagnostics["engine"]
-                self._seen.state = f"failed: {status.message}" if failed else status.message
+            rig.listen(Image, f"h{k}/segmentation", partial(seen.on_mask, k))
+        rig.wait_until_ready()
+        with rig.camera(options.drive, "--topic", camera.name, "--frames", frames) as player:
+            player.finish(2 * seconds + 30)
+            rig.settle()
+            seen.sent = player.sent()
+        seen.status = rig.status
+        if not seen.forecasts:
+            raise Re2pixError(f"no forecast came back ({rig.said}): run re2pix doctor, and re2pix check {bundle.path}")
+    return seen
 
 
 def _table(seen: Seen) -> str:
-    told = seen.diagnostics
-    latencies = [1e3 * (at - seen.sent[stamp][1]) for stamp, (_, at) in seen.forecasts.items() if stamp in seen.sent]
+    told = seen.status
     stamps = sorted(seen.forecasts)
+    latencies = [seen.latency(stamp) for stamp in stamps]
     seconds = (stamps[-1] - stamps[0]) / NANOSECONDS or 1.0
     lost = len(seen.sent) - int(told["frames received"])
     overtaken, undecodable = told["frames overtaken"], told["frames undecodable"]
+    inside = f"{told.get('latency p50 (ms)', '?')} / {told.get('latency p99 (ms)', '?')} ms"
     rows = {
         "engine": told["engine"],
         "frames in": f"{len(seen.sent)} sent, {told['frames received']} received",
@@ -207,36 +115,124 @@ def _table(seen: Seen) -> str:
         "rate": f"{(len(stamps) - 1) / seconds:.1f} Hz",
         "latency p50": f"{percentile(latencies, 0.5):.1f} ms from sending the image to receiving the forecast",
         "latency p99": f"{percentile(latencies, 0.99):.1f} ms",
+        "in the node": f"{inside} (p50 / p99) from receipt of the image to forecast published",
         "drops": f"{overtaken} overtaken, {lost} lost on the way, {undecodable} undecodable",
+        "skill": _skill_text([message for message, _ in seen.forecasts.values()]),
     }
     return "\n".join(f"  {name:<14} {value}" for name, value in rows.items())
 
 
-def _write_pictures(out: Path, bundle: Bundle, seen: Seen, rate: float) -> None:
+def _skill_text(forecasts: list[Any]) -> str:
+    """Medians over the drive, of each horizon."""
+    parts = []
+    for k, horizon in enumerate(_horizons(forecasts), start=1):
+        measured = [message.skill[k] for message in forecasts if math.isfinite(message.skill[k])]
+        parts.append(f"{statistics.median(measured):+.2f} {horizon}" if measured else f"not measured {horizon}")
+    return ", ".join(parts) + " (live, median; 0: no better than assuming that nothing changes)"
+
+
+def _horizons(forecasts: list[Any]) -> list[str]:
+    """Names of the horizons after the first. They follow the spacing of frames, which may change."""
+    count = len(forecasts[0].horizons)
+    medians = (statistics.median(_ns(message.horizons[k]) for message in forecasts) for k in range(1, count))
+    return [f"{horizon / NANOSECONDS:.2f} s ahead" for horizon in medians]
+
+
+def _write_pictures(
+    out: Path, bundle: Bundle, seen: Seen, recording: Recording, camera: CameraTopic, rate: float
+) -> None:
     video_path, still_path = out / "demo.webm", out / "demo.png"
-    stamps = [stamp for stamp in sorted(seen.forecasts) if stamp in seen.sent]
-    with write_beside(video_path, replace=True) as partial, open_video(partial, rate) as video:
+    stamps = sorted(seen.forecasts)
+    forecasts = [seen.forecasts[stamp][0] for stamp in stamps]
+    shape = forecasts[0].region.height / forecasts[0].region.width
+    moments = [_moment(seen, stamp) for stamp in stamps]
+    drawing = DemoVideo(bundle.manifest.labels, _horizons(forecasts), moments, shape)
+    footage = _Footage(recording, camera, drawing)
+    with write_beside(video_path, replace=True) as partial_path, open_video(partial_path, rate) as video:
         for i, stamp in enumerate(stamps):
-            sheet = _sheet(bundle, seen, stamp)
-            video.write(sheet)
-            if i == len(stamps) * 2 // 3:
+            sheet = drawing.draw(i, _panels(seen, footage, stamp), _notes(seen, stamp))
+            for _ in range(_shown_for(seen, stamps, i)):
+                video.write(sheet)
+            if i == round((len(stamps) - 1) * STILL):
                 save_picture(still_path, sheet)
     print(f"still {still_path}")
     print(f"video {video_path}")
 
 
-def _sheet(bundle: Bundle, seen: Seen, stamp: int) -> Picture:
-    message, received = seen.forecasts[stamp]
-    picture, sent = seen.sent[stamp]
-    masks = []
-    for k, horizon in enumerate(message.horizons):
-        mask = seen.masks.get((stamp, k))
-        if mask is None:
-            mask = np.full((message.mask_height, message.mask_width), UNLABELLED, np.uint8)
-        masks.append((moment_caption(horizon.sec * NANOSECONDS + horizon.nanosec), mask))
-    spacing = message.spacing.sec + message.spacing.nanosec / NANOSECONDS
-    notes = [f"frames {spacing:.3f} s apart", f"latency {1e3 * (received - sent):.0f} ms", message.engine]
-    region = message.region
-    return contact_sheet(
-        cut(picture, region.x, region.y, region.width, region.height), masks, notes, bundle.manifest.labels
-    )
+def _shown_for(seen: Seen, stamps: list[int], i: int) -> int:
+    """For how many camera frames a forecast is the newest: the video runs at the camera's rate."""
+    after = seen.sent.index(stamps[i + 1]) if i + 1 < len(stamps) else len(seen.sent)
+    return after - seen.sent.index(stamps[i])
+
+
+def _moment(seen: Seen, stamp: int) -> Moment:
+    message, _ = seen.forecasts[stamp]
+    return Moment((stamp - seen.sent[0]) / NANOSECONDS, tuple(message.skill)[1:], seen.latency(stamp))
+
+
+def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
+    """The camera; what is seen now; and what is expected, each laid over what the camera saw when its time had come."""
+    message, _ = seen.forecasts[stamp]
+    now = seen.sent.index(stamp)
+    footage.forget_before(now)
+    panels = [Panel("camera", footage.picture(now, message.region))]
+    spacing = _ns(message.spacing)
+    for k, predicted in enumerate(message.predicted_stamps):
+        moment = _ns(predicted)
+        i = _nearest(seen.sent, moment)
+        came = abs(seen.sent[i] - moment) < spacing // 2
+        caption = f"{_caption(message, k)}{', over what came' if k and came else ''}"
+        panels.append(Panel(caption, footage.picture(i, message.region) if came else None, seen.masks.get((stamp, k))))
+    return panels
+
+
+def _notes(seen: Seen, stamp: int) -> list[str]:
+    message, _ = seen.forecasts[stamp]
+    spacing = _ns(message.spacing) / NANOSECONDS
+    return [f"{message.bundle} {message.bundle_version} on {message.engine}", f"looks at frames {spacing:.3f} s apart"]
+
+
+def _caption(message: Any, k: int) -> str:
+    return moment_caption(_ns(message.horizons[k]))
+
+
+def _ns(time_or_duration: Any) -> int:
+    return int(time_or_duration.sec) * NANOSECONDS + int(time_or_duration.nanosec)
+
+
+def _nearest(stamps: list[int], stamp: int) -> int:
+    """The index of the stamp that is nearest."""
+    i = bisect.bisect_left(stamps, stamp)
+    if i in (0, len(stamps)):
+        return min(i, len(stamps) - 1)
+    return i if stamps[i] - stamp < stamp - stamps[i - 1] else i - 1
+
+
+class _Footage:
+    """The pictures that were sent, by their number, read once from front to back; only a few are held."""
+
+    def __init__(self, recording: Recording, camera: CameraTopic, drawing: DemoVideo) -> None:
+        self._pictures: Iterator[Picture | None] = (_decoded(frame.message) for frame in recording.frames(camera))
+        self._held: dict[int, Picture | None] = {}
+        self._read = 0
+        self._drawing = drawing
+
+    def picture(self, i: int, region: Any) -> Picture | None:
+        """The region of a picture, None where it cannot be decoded."""
+        while self._read <= i:
+            picture = next(self._pictures)
+            covered = None if picture is None else cut(picture, region.x, region.y, region.width, region.height)
+            self._held[self._read] = None if covered is None else self._drawing.shrink(covered)
+            self._read += 1
+        return self._held[i]
+
+    def forget_before(self, i: int) -> None:
+        for old in [held for held in self._held if held < i]:
+            del self._held[old]
+
+
+def _decoded(message: Any) -> Picture | None:
+    try:
+        return decode(message)
+    except ImageError:
+        return None

@@ -154,6 +154,13 @@ def open_video(path: Path, frames_per_second: float) -> Iterator[VideoWriter]:
         writer.close()
 
 
+def encode_jpeg(picture: Picture) -> Picture:
+    """The bytes of a JPEG file."""
+    good, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    assert good  # fails for pictures larger than 65500 pixels a side only
+    return data.reshape(-1).astype(np.uint8, copy=False)
+
+
 def save_picture(path: Path, picture: Picture) -> None:
     if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
         raise Re2pixError(f"{path}: the picture could not be written: is the folder there, and is there room?")

@@ -8,13 +8,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from re2pix_node.messages import header_message, ros_types
+from tests.helpers import drive
 
 ROOT = Path(__file__).resolve().parents[1]
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+READY = 60.0  # seconds that a node may take to load a bundle on a busy machine
+OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 
 
 def environment() -> dict[str, str]:
@@ -34,10 +46,23 @@ def start(*command: object, **options) -> "subprocess.Popen[str]":
     )
 
 
+def image(picture: np.ndarray, stamp: int, encoding: str = "rgb8") -> Image:
+    height, width, _ = picture.shape
+    return Image(
+        header=header_message(ros_types(), stamp, "camera"),
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=3 * width,
+        data=ros_types().array(picture.reshape(-1)),
+    )
+
+
 class Listener:
-    """A ROS node of the test's own."""
+    """A ROS node of the test's own, beside the one under test."""
 
     def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
         self.name = f"{namespace}/re2pix_node"
         self.node = rclpy.create_node("listener", namespace=namespace)
         self.received: dict[str, list] = {}
@@ -51,8 +76,49 @@ class Listener:
         self.node.create_subscription(kind, f"{self.name}/output/{output}", messages.append, RELIABLE)
         return messages
 
-    def publisher(self, kind: type):
+    def publisher(self, kind: type = Image):
         return self.node.create_publisher(kind, f"{self.name}/input/image", RELIABLE)
+
+    def count(self, what: str) -> int:
+        """A count in the newest diagnostics, as in "frames received"."""
+        return int(self.status.get(what, 0))
+
+    def wait_active(self, publisher) -> None:
+        """Until the node subscribes to what this publishes."""
+        assert self.wait(lambda: publisher.get_subscription_count() > 0, READY), self.message
+
+    def send_until(self, publisher, enough: Callable[[], bool], make=image, start: int = 10**18) -> bool:
+        """Sends frames 0.1 s apart by their stamps until it is enough. What is sent before the two are connected is
+        lost, as a camera's first images are."""
+        for i in range(400):
+            if enough():
+                return True
+            publisher.publish(make(drive.frame(i / 10, 256, 128), start + i * 10**8))
+            self.spin(0.05)
+        return enough()
+
+    def call(self, kind: type, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, f"{self.name}/{service}")
+        assert client.wait_for_service(READY), service
+        future = client.call_async(request)
+        assert self.wait(future.done, READY), service
+        self.node.destroy_client(client)
+        return future.result()
+
+    def state(self) -> str:
+        """The state of the node's life cycle."""
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+
+    def change(self, transition: str) -> bool:
+        """Asks for a transition: configure, activate, deactivate, cleanup or shutdown."""
+        request = ChangeState.Request()
+        request.transition.label = transition
+        return self.call(ChangeState, "change_state", request).success
+
+    def set(self, name: str, value: object) -> Any:
+        """Sets a parameter; the result says whether it was taken, and why not."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call(SetParameters, "set_parameters", request).results[0]
 
     def spin(self, seconds: float) -> None:
         self.wait(lambda: False, seconds)
@@ -71,6 +137,22 @@ class Listener:
             if status.name == f"{self.name.lstrip('/')}: forecast":
                 self.status = {pair.key: pair.value for pair in status.values}
                 self.level, self.message = status.level, status.message
+
+
+@pytest.fixture(scope="module")
+def ros() -> Iterator[None]:
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def listener(ros: None, request: pytest.FixtureRequest) -> Iterator[Listener]:
+    """For tests of the node: import it from here. Every test has a namespace of its own: late messages of the one before
+    cannot reach it."""
+    listener = Listener(f"/t{abs(hash(request.node.name)) % 10**6}_{time.monotonic_ns()}")
+    yield listener
+    listener.node.destroy_node()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,159 @@
+"""ONNX graphs as TensorRT wants them: bytes only at the edges, and the heavy layers in half precision.
+
+TensorRT takes the types of a strongly typed network from the graph, and 11 knows no other networks: so a precision is a
+matter of the graph. This module needs the onnx package, and runs where engines are built only.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from re2pix_node.errors import EngineError
+
+FLOAT, BYTE = TensorProto.FLOAT, TensorProto.UINT8
+HALF_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+# These hold nearly all of the work, and tensor cores sum them in fp32. ConvTranspose is none of them: TensorRT-RTX 1.7
+# fails to build one in bf16.
+HEAVY = {"MatMul", "Gemm", "Conv"}
+# What lies between two heavy layers stays in half precision, if all it is made of is. What sums, divides by a sum,
+# chooses or places is not among these and stays in fp32: normalisations, softmax, pooling, resizing, sampling. So does
+# a residual stream, because the first thing in it is a sum with something in fp32.
+MOVES = {"Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Concat", "Gather", "Expand", "Identity"}
+LIGHT = {"Add", "Sub", "Mul", "Div", "Erf", "Gelu", "Relu", "LeakyRelu", "Tanh", "Sigmoid"}
+
+
+def for_tensorrt(data: bytes, precision: str) -> bytes:
+    """The same graph, with the same inputs and outputs, in this precision."""
+    model = onnx.load_from_string(data)
+    del model.graph.value_info[:]  # types that are true no more; nobody needs them
+    _constants_as_initialisers(model.graph)
+    _bytes_at_the_edges(model.graph)
+    if precision in HALF_TYPES:
+        _Halving(model.graph, HALF_TYPES[precision]).apply()
+    return bytes(model.SerializeToString())
+
+
+def _constants_as_initialisers(graph: onnx.GraphProto) -> None:
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+        else:
+            kept.append(node)
+    _replace_nodes(graph, kept)
+
+
+def _bytes_at_the_edges(graph: onnx.GraphProto) -> None:
+    """TensorRT has uint8 for inputs and outputs only: in between, bytes become floats, which hold each of them exactly.
+
+    Floats and not integers, because from and to those TensorRT's casts of uint8 are documented.
+    """
+    inputs = {value.name for value in graph.input if value.type.tensor_type.elem_type == BYTE}
+    outputs = {value.name for value in graph.output if value.type.tensor_type.elem_type == BYTE}
+    renamed = {name: f"{name}.float" for name in inputs | outputs}
+    held = set(inputs)  # tensors of bytes
+    for tensor in graph.initializer:
+        if tensor.data_type == BYTE:
+            held.add(tensor.name)
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for node in graph.node:
+        to = next((attribute for attribute in node.attribute if attribute.name == "to"), None)
+        if node.op_type == "Cast" and to is not None and to.i == BYTE:
+            to.i = FLOAT
+            held.update(node.output)
+        elif node.op_type != "Cast" and held.intersection(node.input):
+            if node.op_type not in MOVES:
+                raise EngineError(f"the graph computes with bytes ({node.op_type} {node.name}), TensorRT cannot")
+            held.update(node.output)
+        _rename(node, renamed)
+    casts = [helper.make_node("Cast", [name], [renamed[name]], to=FLOAT) for name in sorted(inputs)]
+    back = [helper.make_node("Cast", [renamed[name]], [name], to=BYTE) for name in sorted(outputs)]
+    _replace_nodes(graph, [*casts, *graph.node, *back])
+
+
+class _Halving:
+    """Marks the tensors that can be in half precision, and casts wherever one kind meets the other."""
+
+    def __init__(self, graph: onnx.GraphProto, half: int) -> None:
+        self.graph = graph
+        self.half = half
+        self.weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == FLOAT}
+        self.other = {tensor.name for tensor in graph.initializer if tensor.data_type != FLOAT}
+        self.halves: set[str] = set()  # tensors that nodes make in half precision
+        self.casts: dict[str, str] = {}  # tensor -> the same in the other type
+        self.nodes: list[onnx.NodeProto] = []
+
+    def apply(self) -> None:
+        outputs = {value.name for value in self.graph.output}
+        for node in self.graph.node:
+            if node.op_type in HEAVY or self._follows(node):
+                self._in_half(node, outputs)
+            else:
+                self._switch(node, [name for name in node.input if name in self.halves], FLOAT)
+                self.nodes.append(node)
+        _replace_nodes(self.graph, self.nodes)
+        self._drop_unused()
+
+    def _follows(self, node: onnx.NodeProto) -> bool:
+        """Whether a light node has inputs in half precision, and none in full."""
+        if node.op_type not in MOVES | LIGHT:
+            return False
+        computed = [name for name in node.input if name and name not in self.weights and name not in self.other]
+        return bool(computed) and self.halves.issuperset(computed)
+
+    def _in_half(self, node: onnx.NodeProto, outputs: set[str]) -> None:
+        full = [name for name in node.input if name and name not in self.halves and name not in self.other]
+        self._switch(node, full, self.half)
+        back = {name: f"{name}.half" for name in node.output if name in outputs}
+        self.nodes.append(node)
+        if back:  # the graph's outputs keep their types
+            _rename(node, back)
+            for name, renamed in back.items():
+                self.casts[renamed] = name
+                self.nodes.append(helper.make_node("Cast", [renamed], [name], to=FLOAT))
+        self.halves.update(node.output)
+
+    def _switch(self, node: onnx.NodeProto, names: Iterable[str], to: int) -> None:
+        """Has the node read these tensors in the other type."""
+        for name in names:
+            if name not in self.casts:
+                self.casts[name] = f"{name}.cast"
+                if name in self.weights:
+                    self.graph.initializer.append(_halved(self.weights[name], self.casts[name], self.half))
+                else:
+                    self.nodes.append(helper.make_node("Cast", [name], [self.casts[name]], to=to))
+        _rename(node, {name: self.casts[name] for name in names}, outputs=False)
+
+    def _drop_unused(self) -> None:
+        used = {name for node in self.graph.node for name in node.input}
+        kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+
+def _halved(tensor: onnx.TensorProto, name: str, half: int) -> onnx.TensorProto:
+    values = numpy_helper.to_array(tensor)
+    if half == TensorProto.FLOAT16:
+        # Beyond the range is infinity: then the proof fails, and bf16 has its turn.
+        with np.errstate(over="ignore"):
+            return numpy_helper.from_array(values.astype(np.float16), name)
+    # The upper half of a float32, rounded to nearest, ties to even.
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return helper.make_tensor(name, half, values.shape, rounded.tobytes(), raw=True)
+
+
+def _rename(node: onnx.NodeProto, names: dict[str, str], outputs: bool = True) -> None:
+    for field in (node.input, node.output) if outputs else (node.input,):
+        for i, name in enumerate(field):
+            field[i] = names.get(name, name)
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    nodes = list(nodes)
+    del graph.node[:]
+    graph.node.extend(nodes)

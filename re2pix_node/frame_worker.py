@@ -1,0 +1,223 @@
+"""The thread that does the work: takes the newest frame, makes a forecast of it, and publishes that."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.node import Node
+
+from re2pix_node.buffer import Arrival
+from re2pix_node.bundle import Bundle
+from re2pix_node.diagnostics import TOTAL, Health
+from re2pix_node.engines import EngineSupply
+from re2pix_node.engines.base import Engine, one_line
+from re2pix_node.errors import EngineError, ImageError, NotFiniteError, Re2pixError
+from re2pix_node.images import Picture, decode
+from re2pix_node.mailbox import Mailbox
+from re2pix_node.manifest import NANOSECONDS
+from re2pix_node.messages import Circumstances, stamp_of
+from re2pix_node.parameters import Settings
+from re2pix_node.pipeline import Forecast, Pipeline, timing_of
+from re2pix_node.publishing import Outputs
+from re2pix_node.rate_limit import RateLimit
+from re2pix_node.skill import LiveSkill
+
+# How long a log line about frames keeps quiet (s): a camera sends the same fault thirty times a second.
+QUIET = 10.0
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A frame as it came in, with the steady time of its arrival."""
+
+    message: Any
+    at: float
+
+
+@dataclass
+class Model:
+    """A bundle that has been loaded, and the engine in use, which has proved itself on it."""
+
+    bundle: Bundle
+    supply: EngineSupply
+    engine: Engine
+
+
+class FrameWorker:
+    """Frames in by `put`, forecasts out by topic. Nothing that is wrong with a frame ends it; a lost engine does."""
+
+    def __init__(
+        self, node: Node, health: Health, model: Model, outputs: Outputs, settings: Settings, lost: Callable[[], None]
+    ) -> None:
+        """`lost` is called, from the worker's thread, when no engine is left; `health.fatal` then says why."""
+        self.mailbox: Mailbox[Arrived] = Mailbox()
+        self.settings = settings
+        self.camera_info: Any = None  # the newest CameraInfo
+        self._node = node
+        self._health = health
+        self._model = model
+        self._outputs = outputs
+        self._lost = lost
+        self._pipeline = Pipeline(model.bundle, model.engine, settings.fit or None)
+        spec = model.bundle.manifest.time
+        window = round(settings.skill_window * NANOSECONDS)
+        self._skill = LiveSkill(len(spec.horizons), window, timing_of(spec).jitter)
+        self._rate = RateLimit()
+        self._shape: tuple[int, int, str] | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="re2pix worker", daemon=True).start()
+
+    def put(self, message: Any) -> None:
+        """A frame has come in. Called by the executor, which must not wait."""
+        age = (self._node.get_clock().now().nanoseconds - stamp_of(message.header)) / NANOSECONDS
+        self._health.received(age)
+        self.mailbox.put(Arrived(message, time.monotonic()))
+
+    def close(self) -> None:
+        """No frame is begun after this."""
+        self.mailbox.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the frame in work was finished within so long."""
+        # Not by joining the thread: a join that a signal interrupts takes the thread for ended (Python issue 45274).
+        return self._ended.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.set()
+
+    def _work(self) -> None:
+        while (arrived := self.mailbox.take()) is not None:
+            try:
+                self._handle(arrived)
+            except ImageError as error:
+                self._health.count("frames undecodable")
+                self._report(one_line(error))
+            except NotFiniteError as error:
+                self._report(one_line(error))
+            except EngineError as error:
+                if not self._next_engine(one_line(error)):
+                    return
+            except Exception as error:  # the node stays up, whatever a frame does to it
+                self._report(f"{type(error).__name__}: {one_line(error)}")
+
+    def _handle(self, arrived: Arrived) -> None:
+        """One frame, from message to published forecast."""
+        taken = time.monotonic()
+        message, settings = arrived.message, self.settings
+        stamp = stamp_of(message.header)
+        refused = self._refusal(stamp, settings)
+        if refused:
+            self._health.count(refused)
+            return
+        picture = decode(message)
+        decoded = time.monotonic()
+        self._tell_change(picture, getattr(message, "encoding", ""))
+        self._pipeline.seed = settings.seed
+        forecast = self._pipeline.observe(picture, stamp)
+        self._tell_arrival(stamp)
+        seconds = {"wait": taken - arrived.at, "decode": decoded - taken, **self._pipeline.seconds}
+        if forecast is None:
+            repeated = self._pipeline.arrival is Arrival.REPEATED
+            self._health.count("frames repeated" if repeated else "frames without context")
+        else:
+            self._publish(forecast, picture, message.header.frame_id, arrived.at, taken, seconds)
+        self._health.took(seconds)
+
+    def _refusal(self, stamp: int, settings: Settings) -> str:
+        """What a frame that is not to be used is counted as."""
+        if stamp == 0:
+            return "frames unstamped"
+        age = self._node.get_clock().now().nanoseconds - stamp
+        if settings.max_age and age > settings.max_age * NANOSECONDS:
+            return "frames too old"
+        return "" if self._rate.takes(stamp, settings.max_rate) else "frames over max_rate"
+
+    def _publish(
+        self,
+        forecast: Forecast,
+        picture: Picture,
+        frame_id: str,
+        arrived: float,
+        taken: float,
+        seconds: dict[str, float],
+    ) -> None:
+        begun = time.monotonic()
+        made = Circumstances(
+            engine=f"{self._model.engine.name} {self._model.engine.precision}",
+            frame_id=frame_id,
+            # A camera's clock may run a little ahead of ours; an age below zero has no meaning for a planner.
+            age=max(0, self._node.get_clock().now().nanoseconds - forecast.stamp),
+            processing_time=round(NANOSECONDS * (begun - taken)),
+            frames_dropped=self.mailbox.overtaken,
+            skill=self._skill.values(),
+        )
+        self._outputs.publish(forecast, made)
+        done = time.monotonic()
+        seconds |= {"publish": done - begun, TOTAL: done - arrived}
+        self._health.count("forecasts published")
+        # What follows is not urgent: the forecast is out.
+        self._judge(forecast)
+        if self.camera_info is not None:
+            self._publish_camera_info(forecast, frame_id)
+        self._outputs.preview_rate = self.settings.preview_rate
+        self._outputs.publish_preview(picture, forecast, frame_id)
+
+    def _judge(self, forecast: Forecast) -> None:
+        """Scores the forecasts that were made for this moment, and remembers the new one."""
+        self._skill.observe(forecast.stamp, forecast.observed)
+        self._skill.predict(forecast.stamp, forecast.predicted_stamps[1:], forecast.features[0], forecast.observed)
+        self._health.skill = self._skill.values()
+
+    def _publish_camera_info(self, forecast: Forecast, frame_id: str) -> None:
+        try:
+            self._outputs.publish_camera_info(self.camera_info, forecast, frame_id)
+        except Re2pixError as error:
+            self._node.get_logger().warning(one_line(error), throttle_duration_sec=QUIET)
+
+    def _next_engine(self, fault: str) -> bool:
+        """Whether there is an engine to go on with after one has failed."""
+        self._report(f"{fault}; loading it anew")
+        self._health.count("engine restarts")
+        try:
+            engine = self._model.engine = self._model.supply.replace(fault)
+        except Exception as error:  # the bundle may have gone as well
+            self._health.fatal = one_line(error)
+            self._node.get_logger().fatal(self._health.fatal)
+            self._lost()
+            return False
+        name = f"{engine.name} {engine.precision} ({engine.version})"
+        self._health.first_choice = self._health.first_choice and name == self._health.engine
+        self._health.engine, self._health.passed_over = name, self._model.supply.passed_over
+        self._pipeline.use(engine)
+        self._skill.forget()
+        self._node.get_logger().warning(f"going on with {name}")
+        return True
+
+    def _tell_change(self, picture: Picture, encoding: str) -> None:
+        height, width = picture.shape[:2]
+        shape = (width, height, encoding)
+        if self._shape not in (None, shape):
+            before, after = (" ".join(f"{w}x{h} {e}".split()) for w, h, e in (self._shape, shape))
+            self._node.get_logger().info(f"frames change from {before} to {after}")
+            # Features of differently cut frames do not lie on one another.
+            if self._shape[:2] != shape[:2]:
+                self._skill.forget()
+        self._shape = shape
+
+    def _tell_arrival(self, stamp: int) -> None:
+        arrival = self._pipeline.arrival
+        if arrival is Arrival.IN_ORDER:
+            return
+        if arrival is not Arrival.REPEATED:
+            self._skill.forget()
+        text = f"frame stamped {stamp / NANOSECONDS:.3f} s {arrival.value}"
+        self._node.get_logger().warning(text, throttle_duration_sec=QUIET)
+
+    def _report(self, message: str) -> None:
+        self._health.error(message)
+        self._node.get_logger().error(message, throttle_duration_sec=QUIET)
