@@ -138,7 +138,7 @@ class Health:
         if age > OLD_FRAMES:
             return (
                 WARN,
-                f"frames are {age:.1f} s old when they arrive: do the clocks agree, or is a bag played without use_sim_time?",
+                f"frames are {age:.1f} s old when they arrive: do the clocks agree, is use_sim_time missing?",
             )
         if age < FUTURE_FRAMES:
             return WARN, f"frames are stamped {-age:.1f} s in the future of this node's clock: do the clocks agree?"

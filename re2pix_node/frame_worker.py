@@ -92,18 +92,23 @@ class FrameWorker:
 
     def _work(self) -> None:
         while (arrived := self.mailbox.take()) is not None:
-            try:
-                self._handle(arrived)
-            except ImageError as error:
-                self._health.count("frames undecodable")
-                self._report(one_line(error))
-            except NotFiniteError as error:
-                self._report(one_line(error))
-            except EngineError as error:
-                if not self._next_engine(one_line(error)):
-                    return
-            except Exception as error:  # the node stays up, whatever a frame does to it
-                self._report(f"{type(error).__name__}: {one_line(error)}")
+            if not self._survive(arrived):
+                return
+
+    def _survive(self, arrived: Arrived) -> bool:
+        """Whether there is an engine to go on with, whatever the frame did."""
+        try:
+            self._handle(arrived)
+        except ImageError as error:
+            self._health.count("frames undecodable")
+            self._report(one_line(error))
+        except NotFiniteError as error:
+            self._report(one_line(error))
+        except EngineError as error:
+            return self._next_engine(one_line(error))
+        except Exception as error:  # the node stays up
+            self._report(f"{type(error).__name__}: {one_line(error)}")
+        return True
 
     def _handle(self, arrived: Arrived) -> None:
         """One frame, from message to published forecast."""
@@ -125,8 +130,12 @@ class FrameWorker:
             repeated = self._pipeline.arrival is Arrival.REPEATED
             self._health.count("frames repeated" if repeated else "frames without context")
         else:
-            self._publish(forecast, picture, message.header.frame_id, arrived.at, taken, seconds)
+            self._publish(forecast, message.header.frame_id, arrived.at, taken, seconds)
         self._health.took(seconds)
+        # What follows is not urgent: the forecast is out.
+        self._judge(stamp, forecast)
+        if forecast is not None:
+            self._publish_views(forecast, picture, message.header.frame_id)
 
     def _refusal(self, stamp: int, settings: Settings) -> str:
         """What a frame that is not to be used is counted as."""
@@ -140,7 +149,6 @@ class FrameWorker:
     def _publish(
         self,
         forecast: Forecast,
-        picture: Picture,
         frame_id: str,
         arrived: float,
         taken: float,
@@ -160,24 +168,23 @@ class FrameWorker:
         done = time.monotonic()
         seconds |= {"publish": done - begun, TOTAL: done - arrived}
         self._health.count("forecasts published")
-        # What follows is not urgent: the forecast is out.
-        self._judge(forecast)
-        if self.camera_info is not None:
-            self._publish_camera_info(forecast, frame_id)
-        self._outputs.preview_rate = self.settings.preview_rate
-        self._outputs.publish_preview(picture, forecast, frame_id)
 
-    def _judge(self, forecast: Forecast) -> None:
+    def _judge(self, stamp: int, forecast: Forecast | None) -> None:
         """Scores the forecasts that were made for this moment, and remembers the new one."""
-        self._skill.observe(forecast.stamp, forecast.observed)
-        self._skill.predict(forecast.stamp, forecast.predicted_stamps[1:], forecast.features[0], forecast.observed)
+        if self._pipeline.observed is not None:
+            self._skill.observe(stamp, self._pipeline.observed)
+        if forecast is not None:
+            self._skill.predict(stamp, forecast.predicted_stamps[1:], forecast.features[0], forecast.observed)
         self._health.skill = self._skill.values()
 
-    def _publish_camera_info(self, forecast: Forecast, frame_id: str) -> None:
-        try:
-            self._outputs.publish_camera_info(self.camera_info, forecast, frame_id)
-        except Re2pixError as error:
-            self._node.get_logger().warning(one_line(error), throttle_duration_sec=QUIET)
+    def _publish_views(self, forecast: Forecast, picture: Picture, frame_id: str) -> None:
+        if self.camera_info is not None:
+            try:
+                self._outputs.publish_camera_info(self.camera_info, forecast, frame_id)
+            except Re2pixError as error:
+                self._node.get_logger().warning(one_line(error), throttle_duration_sec=QUIET)
+        self._outputs.preview_rate = self.settings.preview_rate
+        self._outputs.publish_preview(picture, forecast, frame_id)
 
     def _next_engine(self, fault: str) -> bool:
         """Whether there is an engine to go on with after one has failed."""

@@ -86,7 +86,8 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        assert self._model and self._outputs
+        assert self._model is not None
+        assert self._outputs is not None
         settings = self._declared.settings
         worker = FrameWorker(
             self, self._health, self._model, self._outputs, settings, lambda: self._engine_lost.trigger()
@@ -152,7 +153,8 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
 
     def _load(self, settings: Settings) -> Model | None:
         """The model, loaded in a thread: signals and diagnostics go on. None when the process is asked to end."""
-        self._loading = future = Future()
+        future: Future[Model] = Future()
+        self._loading = future
 
         def load() -> None:
             try:

@@ -62,6 +62,7 @@ class Pipeline:
         self.counts: Counter[str] = Counter()
         self.arrival = Arrival.IN_ORDER
         self.seconds: dict[str, float] = {}  # that each stage of the newest frame took
+        self.observed: NDArray[Any] | None = None  # features of the newest frame, whether a forecast came of it or not
 
     def use(self, engine: Engine) -> None:
         """Goes on with another engine, which knows nothing of what the one before encoded."""
@@ -77,6 +78,7 @@ class Pipeline:
 
         None when it was seen before or when there is no evenly spaced context for it yet.
         """
+        self.observed = None
         if self._buffer.newest == stamp:
             self.arrival = Arrival.REPEATED
             self.counts["repeated"] += 1
@@ -93,7 +95,8 @@ class Pipeline:
             observed = self._engine.fetch(encoded)[0]
         _require_finite(observed, "the encoder")
         self.arrival = self._buffer.push(stamp, encoded)
-        return self._forecast(observed[..., : self._spec.features.channels], region)
+        self.observed = np.ascontiguousarray(observed[..., : self._spec.features.channels])
+        return self._forecast(self.observed, region)
 
     def _forecast(self, observed: NDArray[Any], region: Region) -> Forecast | None:
         context = self._buffer.context()
