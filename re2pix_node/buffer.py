@@ -1,6 +1,7 @@
 """The rolling buffer of encoded frames, sampled by header stamp. All times are whole nanoseconds."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -88,6 +89,10 @@ class FrameBuffer(Generic[T]):
 
     def clear(self) -> None:
         self._forget(len(self))
+
+    def convert(self, change: Callable[[T], T]) -> None:
+        """Every frame becomes another of the same moment."""
+        self._frames = [change(frame) for frame in self._frames]
 
     def push(self, stamp: int, frame: T) -> Arrival:
         """Takes a frame, and forgets those that no context from this one on can use."""

@@ -44,6 +44,7 @@ class Health:
     engine: str = ""
     first_choice: bool = True  # whether the engine is the one that start-up chose
     passed_over: tuple[str, ...] = ()
+    building: str = ""  # a better engine, and how far it is
     last_error: str = ""
     skill: Sequence[float] = ()  # by horizon, the first of which is now
     counts: Counter[str] = field(default_factory=Counter)
@@ -88,6 +89,7 @@ class Health:
             "state": self.state,
             "engine": self.engine,
             "engines passed over": "; ".join(self.passed_over),
+            "engine being built": self.building,
             **{what: str(counts[what]) for what in COUNTS},
             "frames overtaken": str(overtaken),
             "input rate (Hz)": f"{recent['frames received'] / period:.1f}",
@@ -111,7 +113,7 @@ class Health:
         if self.fatal:
             return ERROR, self.fatal
         if self.state != ACTIVE:
-            return OK, self.state
+            return OK, f"{self.state}: {self.building}" if self.building else self.state
         if recent["errors"]:
             return WARN if recent["forecasts published"] else ERROR, self.last_error
         if not recent["frames received"]:

@@ -66,6 +66,7 @@ class FrameWorker:
         self._skill = LiveSkill(len(spec.horizons), window, timing_of(spec).jitter)
         self._rate = RateLimit()
         self._shape: tuple[int, int, str] | None = None
+        self._quiet_until: dict[str, float] = {}  # by kind of fault, steady time
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="re2pix worker", daemon=True).start()
 
@@ -92,6 +93,7 @@ class FrameWorker:
 
     def _work(self) -> None:
         while (arrived := self.mailbox.take()) is not None:
+            self._take_upgrade()
             if not self._survive(arrived):
                 return
 
@@ -101,13 +103,13 @@ class FrameWorker:
             self._handle(arrived)
         except ImageError as error:
             self._health.count("frames undecodable")
-            self._report(one_line(error))
+            self._report("undecodable", one_line(error))
         except NotFiniteError as error:
-            self._report(one_line(error))
+            self._report("not finite", one_line(error))
         except EngineError as error:
             return self._next_engine(one_line(error))
         except Exception as error:  # the node stays up
-            self._report(f"{type(error).__name__}: {one_line(error)}")
+            self._report("unforeseen", f"{type(error).__name__}: {one_line(error)}")
         return True
 
     def _handle(self, arrived: Arrived) -> None:
@@ -186,24 +188,36 @@ class FrameWorker:
         self._outputs.preview_rate = self.settings.preview_rate
         self._outputs.publish_preview(picture, forecast, frame_id)
 
+    def _take_upgrade(self) -> None:
+        """Between two frames: a better engine may have been built meanwhile."""
+        engine = self._model.supply.upgraded()
+        if engine:
+            self._go_on_with(engine, keep=True)
+            self._health.first_choice = True
+
     def _next_engine(self, fault: str) -> bool:
         """Whether there is an engine to go on with after one has failed."""
-        self._report(f"{fault}; loading it anew")
+        self._health.error(fault)
         self._health.count("engine restarts")
+        self._node.get_logger().error(f"{fault}; loading an engine anew")
         try:
-            engine = self._model.engine = self._model.supply.replace(fault)
+            self._go_on_with(self._model.supply.replace(fault), keep=False)
         except Exception as error:  # the bundle may have gone as well
             self._health.fatal = one_line(error)
             self._node.get_logger().fatal(self._health.fatal)
             self._lost()
             return False
+        return True
+
+    def _go_on_with(self, engine: Engine, keep: bool) -> None:
+        self._pipeline.use(engine, keep)
+        self._model.engine = engine
         name = f"{engine.name} {engine.precision} ({engine.version})"
         self._health.first_choice = self._health.first_choice and name == self._health.engine
-        self._health.engine, self._health.passed_over = name, self._model.supply.passed_over
-        self._pipeline.use(engine)
-        self._skill.forget()
+        self._health.engine = name
+        if not keep:
+            self._skill.forget()
         self._node.get_logger().warning(f"going on with {name}")
-        return True
 
     def _tell_change(self, picture: Picture, encoding: str) -> None:
         height, width = picture.shape[:2]
@@ -222,9 +236,19 @@ class FrameWorker:
             return
         if arrival is not Arrival.REPEATED:
             self._skill.forget()
-        text = f"frame stamped {stamp / NANOSECONDS:.3f} s {arrival.value}"
-        self._node.get_logger().warning(text, throttle_duration_sec=QUIET)
+        if not self._quiet(arrival.name):
+            self._node.get_logger().warning(f"frame stamped {stamp / NANOSECONDS:.3f} s {arrival.value}")
 
-    def _report(self, message: str) -> None:
+    def _report(self, kind: str, message: str) -> None:
         self._health.error(message)
-        self._node.get_logger().error(message, throttle_duration_sec=QUIET)
+        if not self._quiet(kind):
+            self._node.get_logger().error(message)
+
+    def _quiet(self, kind: str) -> bool:
+        """Whether of this kind of fault enough was said just now. rclpy's throttle would count by line of code, and
+        one fault silence another."""
+        now = time.monotonic()
+        if now < self._quiet_until.get(kind, 0.0):
+            return True
+        self._quiet_until[kind] = now + QUIET
+        return False

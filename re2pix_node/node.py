@@ -43,6 +43,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         super().__init__("re2pix_node")
         self._health = Health()
         self._model: Model | None = None
+        self._supply: EngineSupply | None = None  # the model's, or that of the one being loaded
         self._outputs: Outputs | None = None
         self._worker: FrameWorker | None = None
         self._subscriptions_active: list[Any] = []
@@ -158,7 +159,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
 
         def load() -> None:
             try:
-                future.set_result(_open(settings))
+                future.set_result(self._open(settings))
             except Exception as error:
                 future.set_exception(error)
 
@@ -174,12 +175,21 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         model = future.result()
         self._health.engine = f"{model.engine.name} {model.engine.precision} ({model.engine.version})"
         self._health.first_choice = True
-        self._health.passed_over = model.supply.passed_over
-        for passed_over in self._health.passed_over:
+        for passed_over in model.supply.passed_over:
             self.get_logger().warning(f"engine passed over: {passed_over}")
         manifest = model.bundle.manifest
         self.get_logger().info(f"bundle {manifest.name} {manifest.version} on {model.supply.attempts[-1]}")
         return model
+
+    def _open(self, settings: Settings) -> Model:
+        if not settings.bundle:
+            raise Re2pixError(
+                "the parameter 'bundle' is empty: give the folder of a bundle, as in -p bundle:=models/NAME"
+            )
+        bundle = read_bundle(bundle_folder(settings.bundle))
+        supply = EngineSupply(bundle, settings.engine, settings.precision, settings.threads, background=True)
+        self._supply = supply
+        return Model(bundle, supply, supply.next())
 
     def _stop_work(self) -> None:
         for subscription in self._subscriptions_active:
@@ -196,7 +206,9 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
     def _release(self) -> None:
         if self._outputs:
             self._outputs.destroy()
-        self._outputs = self._model = None
+        if self._supply:
+            self._supply.close()
+        self._outputs = self._model = self._supply = None
         self._health.engine = ""
 
     def _change(self, settings: Settings) -> None:
@@ -207,16 +219,10 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         overtaken = self._overtaken + (self._worker.mailbox.overtaken if self._worker else 0)
+        if self._supply:
+            self._health.passed_over, self._health.building = self._supply.passed_over, self._supply.building()
         array.status = [self._health.status(self.get_fully_qualified_name().lstrip("/"), overtaken)]
         self._diagnostics.publish(array)
-
-
-def _open(settings: Settings) -> Model:
-    if not settings.bundle:
-        raise Re2pixError("the parameter 'bundle' is empty: give the folder of a bundle, as in -p bundle:=models/NAME")
-    bundle = read_bundle(bundle_folder(settings.bundle))
-    supply = EngineSupply(bundle, settings.engine, settings.precision, settings.threads)
-    return Model(bundle, supply, supply.next())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -64,10 +64,13 @@ class Pipeline:
         self.seconds: dict[str, float] = {}  # that each stage of the newest frame took
         self.observed: NDArray[Any] | None = None  # features of the newest frame, whether a forecast came of it or not
 
-    def use(self, engine: Engine) -> None:
-        """Goes on with another engine, which knows nothing of what the one before encoded."""
+    def use(self, engine: Engine, keep: bool) -> None:
+        """Goes on with another engine. `keep`: the one before still works, and what it encoded is carried over."""
+        if keep:
+            self._buffer.convert(lambda features: engine.upload(self._engine.fetch(features)))
+        else:
+            self.forget()
         self._engine = engine
-        self.forget()
 
     def forget(self) -> None:
         """Starts anew, as with the first frame of all."""

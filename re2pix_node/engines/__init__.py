@@ -1,8 +1,9 @@
 """Engines run a bundle's graphs; `open_engine` gives one that has proved itself."""
 
 from re2pix_node.bundle import Bundle
+from re2pix_node.engines.attempt import Attempt, try_engine
 from re2pix_node.engines.base import Engine
-from re2pix_node.engines.supply import ENGINES, PRECISIONS, RUNTIMES, Attempt, EngineSupply, try_engine
+from re2pix_node.engines.supply import ENGINES, PRECISIONS, RUNTIMES, EngineSupply
 
 __all__ = ["ENGINES", "PRECISIONS", "RUNTIMES", "Attempt", "EngineSupply", "open_engine", "try_engine"]
 

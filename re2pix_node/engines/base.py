@@ -53,6 +53,28 @@ class Graph(Protocol):
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a build is."""
+
+    percent: float
+    seconds: float  # since it began
+    phase: str
+
+
+class Build(Protocol):
+    """An engine that is being built in the background."""
+
+    def progress(self) -> Progress: ...
+
+    def done(self) -> bool: ...
+
+    def result(self) -> object:
+        """Waits for the end; raises when it went wrong."""
+
+    def cancel(self) -> None: ...
+
+
+@dataclass(frozen=True)
 class Runtime:
     """A way to run graphs: what it is called, what it can do on this machine, and how to load with it."""
 
@@ -60,6 +82,9 @@ class Runtime:
     version: Callable[[], str]  # EngineError when it is not installed
     precisions: Callable[[], list[str]]  # best first
     load: Callable[[Bundle, str, int], Engine]  # bundle, precision, threads
+    # Of runtimes whose engines take minutes to build: whether one is there already, and how to begin.
+    ready: Callable[[Bundle, str], bool] | None = None
+    start_build: Callable[[Bundle, str], Build] | None = None
 
 
 class HostEngine:

@@ -3,42 +3,39 @@
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from re2pix_node.bundle import Bundle
-from re2pix_node.engines import onnxruntime, openvino
+from re2pix_node.engines import onnxruntime, openvino, tensorrt
+from re2pix_node.engines.attempt import Attempt, try_engine
 from re2pix_node.engines.base import Engine, Runtime, one_line
-from re2pix_node.engines.proof import Proof, prove
-from re2pix_node.errors import BundleError, EngineError
+from re2pix_node.engines.upgrade import Upgrade
+from re2pix_node.errors import EngineError
 
 # `auto` tries them in this order, the fastest first. The order is fixed, not timed at start-up: two runs on one machine
 # must choose the same engine, or a replay would not repeat.
-RUNTIMES: tuple[Runtime, ...] = (openvino.RUNTIME, onnxruntime.RUNTIME)
+RUNTIMES: tuple[Runtime, ...] = (tensorrt.RUNTIME, openvino.RUNTIME, onnxruntime.RUNTIME)
 ENGINES = ("auto", *(runtime.name for runtime in RUNTIMES))
-PRECISIONS = ("auto", "bf16", "fp32")
+PRECISIONS = ("auto", "fp16", "bf16", "fp32")
 # An engine that was loaded anew and throws again within this time (s) is given up: loading it once more would not help.
 RETRY_AFTER = 60.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What became of one engine at one precision."""
-
-    engine: str
-    precision: str
-    proof: Proof | None
-    fault: str | None
-
-    def __str__(self) -> str:
-        figures = f" ({self.proof})" if self.proof else ""
-        return f"{self.engine} {self.precision}: {self.fault or 'proved'}{figures}"
 
 
 class EngineSupply:
     """Engines for one bundle, each proved before it is handed out, and what was tried on the way to them."""
 
-    def __init__(self, bundle: Bundle, engine: str = "auto", precision: str = "auto", threads: int = 0) -> None:
-        """`threads` = 0 uses every core that this process may run on."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+        background: bool = False,
+    ) -> None:
+        """`threads` = 0 uses every core that this process may run on.
+
+        With `background`, engines that must be built first are waited for only when there is no other: another serves
+        until then, and `upgraded` hands the better one over.
+        """
         if engine not in ENGINES:
             raise EngineError(f"there is no engine '{engine}': choose one of {', '.join(ENGINES)}")
         if precision not in PRECISIONS:
@@ -48,6 +45,8 @@ class EngineSupply:
         self._engine = engine
         self._precision = precision
         self._threads = threads or len(os.sched_getaffinity(0))
+        self._background = background
+        self._upgrade: Upgrade | None = None
         self._ladder = self._rungs()
         self._rung: tuple[Runtime, str] | None = None
         self._renewed: float | None = None  # when the engine in use was loaded anew
@@ -63,6 +62,11 @@ class EngineSupply:
             if engine:
                 self._rung, self._renewed = (runtime, precision), None
                 return engine
+        if self._upgrade:
+            self._upgrade.wait()
+            engine = self.upgraded()
+            if engine:
+                return engine
         raise EngineError(f"no engine can run {self._bundle.path}: {'; '.join(map(str, self.attempts))}")
 
     def replace(self, fault: str) -> Engine:
@@ -77,6 +81,28 @@ class EngineSupply:
                 return engine
         return self.next()
 
+    def upgraded(self) -> Engine | None:
+        """A better engine than the one in use, once it has been built and has proved itself."""
+        upgrade = self._upgrade
+        if upgrade is None or not upgrade.done():
+            return None
+        self._upgrade, self._background = None, False
+        self.attempts += upgrade.attempts
+        if upgrade.engine:
+            self._rung, self._renewed = (upgrade.runtime, upgrade.engine.precision), None
+            # If it fails at work, those that served before it are next.
+            self._ladder = (rung for rung in self._rungs() if rung[0] is not upgrade.runtime)
+        return upgrade.engine
+
+    def building(self) -> str:
+        """How far the better engine is, for people; empty when none is being built."""
+        return self._upgrade.progress() if self._upgrade else ""
+
+    def close(self) -> None:
+        """Ends what is being built."""
+        if self._upgrade:
+            self._upgrade.cancel()
+
     def _rungs(self) -> Iterator[tuple[Runtime, str]]:
         for runtime in RUNTIMES:
             if self._engine not in ("auto", runtime.name):
@@ -89,23 +115,13 @@ class EngineSupply:
             if self._precision not in ("auto", *offered):
                 fault = f"this machine does not offer it, only {', '.join(offered)}"
                 self.attempts.append(Attempt(runtime.name, self._precision, None, fault))
-            yield from ((runtime, precision) for precision in offered if self._precision in ("auto", precision))
+            wanted = [precision for precision in offered if self._precision in ("auto", precision)]
+            if self._background and runtime.ready and wanted and not runtime.ready(self._bundle, wanted[0]):
+                self._upgrade = Upgrade(self._bundle, runtime, wanted, self._threads)
+            else:
+                yield from ((runtime, precision) for precision in wanted)
 
     def _try(self, runtime: Runtime, precision: str) -> Engine | None:
         engine, attempt = try_engine(runtime, self._bundle, precision, self._threads)
         self.attempts.append(attempt)
         return engine
-
-
-def try_engine(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -> tuple[Engine | None, Attempt]:
-    """Loads and proves one engine. What is wrong with the bundle itself is raised: no other engine would mend it."""
-    try:
-        engine = runtime.load(bundle, precision, threads)
-        proof = prove(engine, bundle)
-    except BundleError:
-        raise
-    except Exception as error:  # whatever a runtime throws must cost that engine and no more
-        return None, Attempt(runtime.name, precision, None, one_line(error))
-    if proof.faults:
-        return None, Attempt(runtime.name, precision, proof, "; ".join(proof.faults))
-    return engine, Attempt(runtime.name, precision, proof, None)

@@ -1,0 +1,36 @@
+"""Loading an engine, and proving it, on trial."""
+
+from dataclasses import dataclass
+
+from re2pix_node.bundle import Bundle
+from re2pix_node.engines.base import Engine, Runtime, one_line
+from re2pix_node.engines.proof import Proof, prove
+from re2pix_node.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of one engine at one precision."""
+
+    engine: str
+    precision: str
+    proof: Proof | None
+    fault: str | None
+
+    def __str__(self) -> str:
+        figures = f" ({self.proof})" if self.proof else ""
+        return f"{self.engine} {self.precision}: {self.fault or 'proved'}{figures}"
+
+
+def try_engine(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -> tuple[Engine | None, Attempt]:
+    """Loads and proves one engine. What is wrong with the bundle itself is raised: no other engine would mend it."""
+    try:
+        engine = runtime.load(bundle, precision, threads)
+        proof = prove(engine, bundle)
+    except BundleError:
+        raise
+    except Exception as error:  # whatever a runtime throws must cost that engine and no more
+        return None, Attempt(runtime.name, precision, None, one_line(error))
+    if proof.faults:
+        return None, Attempt(runtime.name, precision, proof, "; ".join(proof.faults))
+    return engine, Attempt(runtime.name, precision, proof, None)

@@ -1,0 +1,67 @@
+"""Engines that take minutes to build are built in the background, while another one serves."""
+
+import threading
+from collections.abc import Sequence
+
+from re2pix_node.bundle import Bundle
+from re2pix_node.engines.attempt import Attempt, try_engine
+from re2pix_node.engines.base import Build, Engine, Runtime, one_line
+
+
+class Upgrade:
+    """Builds, loads and proves engines of one runtime, down the ladder of its precisions, until one passes."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, precisions: Sequence[str], threads: int) -> None:
+        self.runtime = runtime
+        self.engine: Engine | None = None  # to be read when it is done
+        self.attempts: list[Attempt] = []
+        self._bundle = bundle
+        self._precisions = precisions
+        self._threads = threads
+        self._build: Build | None = None
+        self._at = ""
+        self._ended = threading.Event()
+        self._cancelled = threading.Event()
+        # A daemon: the process does not wait for it, and the builder ends with the process.
+        threading.Thread(target=self._run, name="engine upgrade", daemon=True).start()
+
+    def done(self) -> bool:
+        return self._ended.is_set()
+
+    def wait(self) -> None:
+        self._ended.wait()
+
+    def progress(self) -> str:
+        """How far it is, for people; empty when there is nothing left to do."""
+        build = self._build
+        if self.done() or not self._at:
+            return ""
+        if build is None or build.done():
+            return f"{self._at}: being loaded and proved"
+        told = build.progress()
+        return f"{self._at}: {told.phase}, {told.percent:.0f}% after {told.seconds / 60:.1f} min"
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        build = self._build
+        if build:
+            build.cancel()
+
+    def _run(self) -> None:
+        for precision in self._precisions:
+            if not (self.engine or self._cancelled.is_set()):
+                self._make(precision)
+        self._ended.set()
+
+    def _make(self, precision: str) -> None:
+        assert self.runtime.start_build is not None
+        self._at = f"{self.runtime.name} {precision}"
+        try:
+            self._build = self.runtime.start_build(self._bundle, precision)
+            if self._cancelled.is_set():  # while there was nothing to cancel yet
+                self._build.cancel()
+            self._build.result()
+            self.engine, attempt = try_engine(self.runtime, self._bundle, precision, self._threads)
+        except Exception as error:  # whatever becomes of it, the engine that serves goes on
+            attempt = Attempt(self.runtime.name, precision, None, one_line(error))
+        self.attempts.append(attempt)
