@@ -23,6 +23,8 @@ lint:
 bench:
 	@scripts/setup.sh demo
 	@. scripts/env.sh && re2pix bench
+	@. scripts/env.sh && python -m tests.helpers build/tiny && re2pix bench-node --fast build/tiny \
+		--drive data/drive_90002 --topic /camera/image/compressed --json build/bench-node.json
 
 clean:
 	rm -rf .venv build ros2_ws/build ros2_ws/install ros2_ws/log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

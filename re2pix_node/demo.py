@@ -22,7 +22,7 @@ from re2pix_node.demo_video import DemoVideo, Moment, Panel
 from re2pix_node.errors import ImageError, Re2pixError
 from re2pix_node.images import Picture, decode
 from re2pix_node.manifest import NANOSECONDS
-from re2pix_node.messages import mask_of, stamp_of
+from re2pix_node.messages import mask_of, ns_of, stamp_of
 from re2pix_node.partial import write_beside
 from re2pix_node.percentile import percentile
 from re2pix_node.preview import cut, moment_caption, open_video, save_picture
@@ -127,15 +127,16 @@ def _skill_text(forecasts: list[Any]) -> str:
     parts = []
     for k, horizon in enumerate(_horizons(forecasts), start=1):
         measured = [message.skill[k] for message in forecasts if math.isfinite(message.skill[k])]
-        parts.append(f"{statistics.median(measured):+.2f} {horizon}" if measured else f"not measured {horizon}")
+        skill = f"{statistics.median(measured):+.2f}" if measured else "not measured"
+        parts.append(f"{skill} {horizon} ahead")
     return ", ".join(parts) + " (live, median; 0: no better than assuming that nothing changes)"
 
 
 def _horizons(forecasts: list[Any]) -> list[str]:
     """Names of the horizons after the first. They follow the spacing of frames, which may change."""
     count = len(forecasts[0].horizons)
-    medians = (statistics.median(_ns(message.horizons[k]) for message in forecasts) for k in range(1, count))
-    return [f"{horizon / NANOSECONDS:.2f} s ahead" for horizon in medians]
+    medians = (statistics.median(ns_of(message.horizons[k]) for message in forecasts) for k in range(1, count))
+    return [f"{horizon / NANOSECONDS:.2f} s" for horizon in medians]
 
 
 def _write_pictures(
@@ -176,9 +177,9 @@ def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
     now = seen.sent.index(stamp)
     footage.forget_before(now)
     panels = [Panel("camera", footage.picture(now, message.region))]
-    spacing = _ns(message.spacing)
+    spacing = ns_of(message.spacing)
     for k, predicted in enumerate(message.predicted_stamps):
-        moment = _ns(predicted)
+        moment = ns_of(predicted)
         i = _nearest(seen.sent, moment)
         came = abs(seen.sent[i] - moment) < spacing // 2
         caption = f"{_caption(message, k)}{', over what came' if k and came else ''}"
@@ -188,16 +189,12 @@ def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
 
 def _notes(seen: Seen, stamp: int) -> list[str]:
     message, _ = seen.forecasts[stamp]
-    spacing = _ns(message.spacing) / NANOSECONDS
+    spacing = ns_of(message.spacing) / NANOSECONDS
     return [f"{message.bundle} {message.bundle_version} on {message.engine}", f"looks at frames {spacing:.3f} s apart"]
 
 
 def _caption(message: Any, k: int) -> str:
-    return moment_caption(_ns(message.horizons[k]))
-
-
-def _ns(time_or_duration: Any) -> int:
-    return int(time_or_duration.sec) * NANOSECONDS + int(time_or_duration.nanosec)
+    return moment_caption(ns_of(message.horizons[k]))
 
 
 def _nearest(stamps: list[int], stamp: int) -> int:

@@ -109,7 +109,7 @@ class DemoVideo:
         return tile
 
     def _draw_skill(self, i: int) -> Picture:
-        chart = self._skill.blank("live skill: 1 is perfect, 0 no better than assuming that nothing changes")
+        chart = self._skill.blank("live skill by horizon: 1 is perfect, 0 no better than assuming that nothing changes")
         self._skill.zero_line(chart)
         past = self._moments[: i + 1]
         x = self._skill.LEFT
@@ -198,7 +198,7 @@ def _round_steps(low: float, high: float, about: int) -> list[float]:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}" if math.isfinite(value) else "not measured"
+    return f"{value:+.2f}" if math.isfinite(value) else "-"
 
 
 def _blank(width: int, height: int) -> Picture:

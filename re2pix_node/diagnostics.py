@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -131,19 +131,17 @@ class Health:
         return self._judge_forecasts(age, skill)
 
     def _judge_forecasts(self, age: float, skill: Sequence[float]) -> tuple[bytes, str]:
+        warnings = list(self._warnings(age, skill))
+        return (WARN, "; ".join(warnings)) if warnings else (OK, "forecasting")
+
+    def _warnings(self, age: float, skill: Sequence[float]) -> Iterator[str]:
+        """What is wrong although forecasts come. All of it: the one may be the cause of the other."""
         worse = [f"h{k}" for k, value in enumerate(skill) if value < 0]
         if worse:
-            return (
-                WARN,
-                f"forecasts are worse than assuming that nothing changes: live skill below zero at {', '.join(worse)}",
-            )
+            yield f"forecasts are worse than assuming that nothing changes: live skill below zero at {', '.join(worse)}"
         if age > OLD_FRAMES:
-            return (
-                WARN,
-                f"frames are {age:.1f} s old when they arrive: do the clocks agree, is use_sim_time missing?",
-            )
+            yield f"frames are {age:.1f} s old when they arrive: do the clocks agree, is use_sim_time missing?"
         if age < FUTURE_FRAMES:
-            return WARN, f"frames are stamped {-age:.1f} s in the future of this node's clock: do the clocks agree?"
+            yield f"frames are stamped {-age:.1f} s in the future of this node's clock: do the clocks agree?"
         if not self.first_choice:
-            return WARN, f"forecasting with {self.engine}, a spare: {self.passed_over[-1] if self.passed_over else ''}"
-        return OK, "forecasting"
+            yield f"forecasting with {self.engine}, a spare: {self.passed_over[-1] if self.passed_over else ''}"

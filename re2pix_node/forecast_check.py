@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from re2pix_node.manifest import NANOSECONDS, TimeSpec
+from re2pix_node.messages import ns_of
 
 
 class StampCheck:
@@ -16,11 +17,11 @@ class StampCheck:
 
     def faults(self, message: Any, now: int, has_sent: Callable[[int], bool]) -> list[str]:
         """What is wrong with the times of a message that came at `now` (ns); nothing if all is well."""
-        stamp = _ns(message.header.stamp)
-        spacing = _ns(message.spacing)
-        context = [_ns(moment) for moment in message.context_stamps]
-        horizons = [_ns(horizon) for horizon in message.horizons]
-        predicted = [_ns(moment) for moment in message.predicted_stamps]
+        stamp = ns_of(message.header.stamp)
+        spacing = ns_of(message.spacing)
+        context = [ns_of(moment) for moment in message.context_stamps]
+        horizons = [ns_of(horizon) for horizon in message.horizons]
+        predicted = [ns_of(moment) for moment in message.predicted_stamps]
         steps = [later - earlier for earlier, later in itertools.pairwise(context)]
         jitter = 2 * self._spec.jitter * NANOSECONDS + 1  # the spacing is rounded
         expected = [step * spacing for step in (0, *self._spec.horizons)]
@@ -42,7 +43,3 @@ class StampCheck:
 
     def _knows(self, spacing: int) -> bool:
         return self._spec.stride_min <= round(spacing / NANOSECONDS, 6) <= self._spec.stride_max
-
-
-def _ns(time_or_duration: Any) -> int:
-    return int(time_or_duration.sec) * NANOSECONDS + int(time_or_duration.nanosec)

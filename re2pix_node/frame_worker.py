@@ -203,7 +203,8 @@ class FrameWorker:
         try:
             self._go_on_with(self._model.supply.replace(fault), keep=False)
         except Exception as error:  # the bundle may have gone as well
-            self._health.fatal = one_line(error)
+            spent = isinstance(error, EngineError)
+            self._health.fatal = f"no engine is left to go on with: {fault}" if spent else one_line(error)
             self._node.get_logger().fatal(self._health.fatal)
             self._lost()
             return False

@@ -86,9 +86,14 @@ class Circumstances:
     skill: Sequence[float] | None = None
 
 
+def ns_of(time_or_duration: Any) -> int:
+    """A Time or a Duration in nanoseconds."""
+    return int(time_or_duration.sec) * NANOSECONDS + int(time_or_duration.nanosec)
+
+
 def stamp_of(header: Any) -> int:
     """A header's stamp in nanoseconds."""
-    return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
+    return ns_of(header.stamp)
 
 
 def time_message(types: MessageTypes, ns: int) -> Any:

@@ -249,14 +249,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _end(node: Re2pixNode | None, code: int) -> int:
     done = node is None or node.stop()
+    if node:
+        node.destroy_node()  # which also gives the node's shared memory back
+    rclpy.try_shutdown()
     if not done:
         # A model that is being loaded cannot be interrupted, and must not find its libraries gone under it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    if node:
-        node.destroy_node()
-    rclpy.try_shutdown()
     return code
 
 

@@ -79,6 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.seconds <= 0 or options.frames < ROUNDS:
         raise Re2pixError(f"--seconds must be above 0 and --frames at least {ROUNDS}")
+    if options.json and not options.json.parent.is_dir():
+        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
     with open_recording(options.drive) as recording:
         camera = recording.camera(options.topic)
         drive = Drive(options.drive, camera, frame_rate(recording, camera))

@@ -16,7 +16,7 @@ from typing import Any, TextIO, TypeVar
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosgraph_msgs.msg import Clock  # type: ignore[import-untyped]
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from re2pix_node.bags import open_recording
@@ -27,6 +27,7 @@ from re2pix_node.messages import header_message, ros_types, time_message
 
 MESSAGES = {"Image": Image, "CompressedImage": CompressedImage}
 AHEAD = 8  # frames made ready before their time, so that a slow one does not disturb the rate
+LATE = 0.01  # s after its time at which a frame may still be sent without holding up the others
 TICK = 0.025  # s between messages on /clock, as ros2 bag play has it
 SETTLE = 0.5  # s in which the other side, too, comes to know that we are connected; and the last frame gets away
 
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         recording = stack.enter_context(open_recording(options.recording))
         camera = recording.camera(options.topic)
         form = Form(options.encoding, options.size)
-        stamps = stack.enter_context(_open_stamps(options.stamps)) if options.stamps else None
+        stamps = stack.enter_context(open_lines(options.stamps)) if options.stamps else None
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         frames = CameraFrames(recording, camera, form)
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             player.play(frames)
     if recording.problem:
         print(f"re2pix play: {recording.problem}", file=sys.stderr)
-    print(json.dumps({"frames": player.sent, "undecodable": frames.undecodable, "behind_ms": round(player.behind, 1)}))
+    print(json.dumps({"frames": player.sent, "undecodable": frames.undecodable, "late_s": round(player.late, 3)}))
     return 0
 
 
@@ -78,9 +79,10 @@ def end_on_signals() -> None:
         signal.signal(which, signal.default_int_handler)
 
 
-def _open_stamps(path: Path) -> TextIO:
+def open_lines(path: Path) -> TextIO:
+    """A file that others read while it is written, line by line."""
     try:
-        return path.open("w")
+        return path.open("w", buffering=1)
     except OSError as error:
         raise Re2pixError(f"{path}: cannot be written ({error.strerror}): choose another place") from error
 
@@ -98,7 +100,7 @@ class _Player:
         self._images = node.create_publisher(message_type, topic, newest)
         self._clock = node.create_publisher(Clock, "/clock", 1) if options.clock else None
         self.sent = 0
-        self.behind = 0.0  # ms after its time, of the frame that was sent the latest after it
+        self.late = 0.0  # s that the play was held up, all in all
 
     def play(self, frames: CameraFrames) -> None:
         schedule = scheduled(frames, self._options.loop)
@@ -108,7 +110,13 @@ class _Player:
             if start is None:
                 self._wait_for_subscriber(frame)
                 start = time.monotonic()
-            self._wait_until(start + since / NANOSECONDS / self._options.rate, frame)
+            due = start + since / NANOSECONDS / self._options.rate
+            late = time.monotonic() - due
+            if late > LATE:
+                # No camera sends in a burst what it has missed: all that follows is as late.
+                start += late
+                self.late += late
+            self._wait_until(due, frame)
             self._send(frame, message)
         time.sleep(SETTLE)
 
@@ -130,7 +138,6 @@ class _Player:
             if self._clock:
                 self._tick(frame.received - round(left * self._options.rate * NANOSECONDS))
             time.sleep(min(left, TICK))
-        self.behind = max(self.behind, -1e3 * left)
 
     def _send(self, frame: CameraFrame, message: Any) -> None:
         if self._clock:
@@ -141,7 +148,7 @@ class _Player:
             message.header.stamp = time_message(ros_types(), stamp)
         if self._stamps:
             # Written first: who hears of a frame can find it here.
-            print(stamp, file=self._stamps, flush=True)
+            print(stamp, file=self._stamps)
         self._images.publish(message)
         self.sent += 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Usage:
     resident: int  # bytes of memory
+    held: int  # bytes of that which are no pages of files: those the kernel takes back, and reads again, as it likes
     threads: int
     handles: int  # open files, sockets and the like
     processor: float  # seconds of all its threads so far
@@ -18,10 +19,16 @@ def usage_of(process_id: int) -> Usage:
     folder = Path("/proc") / str(process_id)
     # The second field is the program's name, in brackets, and may hold anything.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    user, system, threads = int(fields[11]), int(fields[12]), int(fields[17])
+    status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+    anonymous, files, shared = (_bytes(status[name]) for name in ("RssAnon", "RssFile", "RssShmem"))
     return Usage(
-        resident=int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
-        threads=threads,
+        resident=anonymous + files + shared,
+        held=anonymous + shared,
+        threads=int(status["Threads"]),
         handles=len(os.listdir(folder / "fd")),  # noqa: PTH208
-        processor=(user + system) / os.sysconf("SC_CLK_TCK"),
+        processor=(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
     )
+
+
+def _bytes(kibibytes: str) -> int:
+    return int(kibibytes.split()[0]) << 10

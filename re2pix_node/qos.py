@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 # Frames are old by the time they can be used: best effort, and only the newest.
@@ -15,19 +16,22 @@ OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 # For those who come later.
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
+NAMELESS = "_NODE_NAME_UNKNOWN_"  # what ROS calls a node whose name has not come yet
+NAME_TRIES = 20  # ten a second
+
 
 def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> Any:
     """A subscription whose QoS users may override, and that says so when a publisher does not match it."""
     profile = _copy(profile)
 
-    def told(_: Any) -> None:
+    def told(event: Any) -> None:
         name = subscription.topic_name
-        others = [
-            info
-            for info in node.get_publishers_info_by_topic(name)
-            if qos_check_compatible(info.qos_profile, profile)[0] == QoSCompatibility.ERROR
-        ]
-        _warn(node, name, "publishes", others, "subscribes", profile, "subscription")
+
+        def others() -> list[Any]:
+            return [info for info in node.get_publishers_info_by_topic(name) if not _match(info.qos_profile, profile)]
+
+        way = f"qos_overrides.{name}.subscription.reliability"
+        _warn(node, f"{name}: ", others, "publishes", f"subscribes {_words(profile)}", event.last_policy_kind, way)
 
     subscription = node.create_subscription(
         kind,
@@ -44,14 +48,16 @@ def advertise(node: Node, kind: type, topic: str, profile: QoSProfile) -> Any:
     """A publisher whose QoS users may override, and that says so when a subscriber does not match it."""
     profile = _copy(profile)
 
-    def told(_: Any) -> None:
+    def told(event: Any) -> None:
         name = publisher.topic_name
-        others = [
-            info
-            for info in node.get_subscriptions_info_by_topic(name)
-            if qos_check_compatible(profile, info.qos_profile)[0] == QoSCompatibility.ERROR
-        ]
-        _warn(node, name, "subscribes", others, "publishes", profile, "publisher")
+
+        def others() -> list[Any]:
+            return [
+                info for info in node.get_subscriptions_info_by_topic(name) if not _match(profile, info.qos_profile)
+            ]
+
+        way = f"qos_overrides.{name}.publisher.reliability"
+        _warn(node, f"{name}: ", others, "subscribes", f"publishes {_words(profile)}", event.last_policy_kind, way)
 
     publisher = node.create_publisher(
         kind,
@@ -63,15 +69,42 @@ def advertise(node: Node, kind: type, topic: str, profile: QoSProfile) -> Any:
     return publisher
 
 
-def _warn(node: Node, topic: str, they_do: str, others: list[Any], we_do: str, profile: QoSProfile, kind: str) -> None:
-    names = ", ".join(
-        f"{info.node_namespace.rstrip('/')}/{info.node_name} {they_do} {_words(info.qos_profile)}" for info in others
+def _match(publisher: QoSProfile, subscriber: QoSProfile) -> bool:
+    """By what is set here. rclpy's qos_check_compatible takes a deadline that was never set for one of zero."""
+    reliable = publisher.reliability != ReliabilityPolicy.BEST_EFFORT
+    latched = publisher.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    return (reliable or subscriber.reliability == ReliabilityPolicy.BEST_EFFORT) and (
+        latched or subscriber.durability != DurabilityPolicy.TRANSIENT_LOCAL
     )
-    node.get_logger().warning(
-        f"{topic}: {names or f'another node {they_do} with a QoS that does not match'}, but this node {we_do} "
-        f"{_words(profile)}: they do not hear each other; change one side, this one with the parameter "
-        f"qos_overrides.{topic}.{kind}.reliability"
-    )
+
+
+def _warn(
+    node: Node, where: str, others: Callable[[], list[Any]], they_do: str, we_do: str, policy: int, way: str
+) -> None:
+    """Names both sides. A topic is discovered before the name of the node that has it: waits for that a little."""
+    tries = 0
+
+    def look() -> None:
+        nonlocal tries
+        tries += 1
+        found = others()
+        if any(info.node_name == NAMELESS for info in found) and tries < NAME_TRIES:
+            return
+        node.destroy_timer(timer)
+        names = ", ".join(
+            f"{info.node_namespace.rstrip('/')}/{info.node_name} {they_do} {_words(info.qos_profile)}"
+            for info in found
+            if info.node_name != NAMELESS
+        )
+        unnamed = f"another node {they_do} with another {QoSPolicyKind(policy).name.lower()}"
+        # Only reliability can be overridden here.
+        mend = f"change one side, this one with the parameter {way}" if policy == QoSPolicyKind.RELIABILITY else ""
+        node.get_logger().warning(
+            f"{where}{names or unnamed}, but this node {we_do}: they do not hear each other; "
+            f"{mend or 'change the other side'}"
+        )
+
+    timer = node.create_timer(0.1, look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def _words(profile: QoSProfile) -> str:

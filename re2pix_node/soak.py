@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from re2pix_msgs.msg import Forecast
 from sensor_msgs.msg import Image
@@ -20,12 +20,13 @@ from re2pix_node.bags import open_recording
 from re2pix_node.bundle import read_bundle
 from re2pix_node.errors import Re2pixError
 from re2pix_node.forecast_check import StampCheck
+from re2pix_node.player import open_lines
 from re2pix_node.process_usage import usage_of
 from re2pix_node.replay import frame_rate
 from re2pix_node.rig import Camera, Rig, node_parameters, running_node
 
 SAMPLE_SECONDS = 10.0
-FLAT = 0.02  # by so much of itself may resident memory vary
+FLAT = 0.02  # of resident memory: by so much may it vary, not counting pages of files, which come and go
 MIB = 1 << 20
 
 
@@ -35,6 +36,7 @@ class Sample:
 
     seconds: float
     resident: int  # bytes
+    held: int  # bytes of that; see Usage
     threads: int
     handles: int
     forecasts: int
@@ -72,7 +74,9 @@ def run(options: argparse.Namespace) -> int:
     with open_recording(options.drive) as recording:
         topic = recording.camera(options.topic)
         speed = options.rate / frame_rate(recording, topic)
-    with running_node("soak", node_parameters(options, topic.type)) as rig:
+    with ExitStack() as stack:
+        log = stack.enter_context(open_lines(options.log)) if options.log else None
+        rig = stack.enter_context(running_node("soak", node_parameters(options, topic.type)))
         words = ("--topic", topic.name, "--loop", "--rate", speed)
         ear = Ear(StampCheck(bundle.manifest.time))
         rig.listen(Forecast, "forecast", ear.on_forecast)
@@ -81,9 +85,11 @@ def run(options: argparse.Namespace) -> int:
         rig.wait_until_ready()
         with rig.camera(options.drive, *words) as camera:
             ear.camera = camera
-            samples = _watch(rig, camera, ear, options)
+            samples = _watch(rig, camera, ear, options.seconds, log)
+            rig.settle()
+            sent = len(camera.sent())
         status = rig.status
-    print(f"frames: {status['frames received']} received, {status['frames overtaken']} overtaken")
+    print(f"frames: {sent} sent, {status['frames received']} received, {status['frames overtaken']} overtaken")
     faults = verdict(samples, ear.wrong, options.seconds)
     for fault in faults:
         print(f"soak: {fault}")
@@ -91,36 +97,35 @@ def run(options: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _watch(rig: Rig, camera: Camera, ear: Ear, options: argparse.Namespace) -> list[Sample]:
+def _watch(rig: Rig, camera: Camera, ear: Ear, seconds: float, log: TextIO | None) -> list[Sample]:
     """Samples until the time is over; a line a minute."""
-    every = min(SAMPLE_SECONDS, options.seconds / 20)
+    every = min(SAMPLE_SECONDS, seconds / 20)
     samples: list[Sample] = []
+    if log:
+        csv.writer(log).writerow(column.name for column in fields(Sample))
     start = time.monotonic()
-    with ExitStack() as stack:
-        log = csv.writer(stack.enter_context(options.log.open("w", buffering=1))) if options.log else None
+    while (passed := time.monotonic() - start) < seconds:
+        if rig.wait(lambda: camera.process.poll() is not None, min(every, seconds - passed)):
+            raise Re2pixError("the camera ended; what it said is above")
+        samples.append(_sample(rig, ear, time.monotonic() - start))
         if log:
-            log.writerow(column.name for column in fields(Sample))
-        while (passed := time.monotonic() - start) < options.seconds:
-            if rig.wait(lambda: camera.process.poll() is not None, min(every, options.seconds - passed)):
-                raise Re2pixError("the camera ended; what it said is above")
-            samples.append(_sample(rig, ear, time.monotonic() - start))
-            if log:
-                log.writerow(astuple(samples[-1]))
-            if len(samples) == 1 or samples[-1].seconds // 60 > samples[-2].seconds // 60:
-                print(_line(samples[-1]), flush=True)
+            csv.writer(log).writerow(astuple(samples[-1]))
+        if len(samples) == 1 or samples[-1].seconds // 60 > samples[-2].seconds // 60:
+            print(_line(samples[-1]), flush=True)
     return samples
 
 
 def _sample(rig: Rig, ear: Ear, seconds: float) -> Sample:
     usage = usage_of(rig.process.pid)
-    return Sample(round(seconds, 1), usage.resident, usage.threads, usage.handles, ear.forecasts, ear.wrong.total())
+    counts = (usage.threads, usage.handles, ear.forecasts, ear.wrong.total())
+    return Sample(round(seconds, 1), usage.resident, usage.held, *counts)
 
 
 def _line(sample: Sample) -> str:
     minutes, seconds = divmod(round(sample.seconds), 60)
     return (
-        f"{minutes:4d}:{seconds:02d}  {sample.resident / MIB:8.1f} MiB  {sample.threads} threads  "
-        f"{sample.handles} handles  {sample.forecasts} forecasts  {sample.wrong} wrong"
+        f"{minutes:4d}:{seconds:02d}  {sample.resident / MIB:8.1f} MiB ({sample.held / MIB:.1f} without files)  "
+        f"{sample.threads} threads  {sample.handles} handles  {sample.forecasts} forecasts  {sample.wrong} wrong"
     )
 
 
@@ -130,11 +135,15 @@ def verdict(samples: Sequence[Sample], wrong: Mapping[str, int], seconds: float)
     warm = [sample for sample in samples if sample.seconds >= warm_up]
     faults = [f"wrong in {count} forecasts: {fault}" for fault, count in wrong.items()]
     faults += _stalls(warm)
-    low, high = min(sample.resident for sample in warm), max(sample.resident for sample in warm)
-    spread = (high - low) / low
-    print(f"resident memory after {warm_up:.0f} s: {low / MIB:.1f} to {high / MIB:.1f} MiB ({100 * spread:.2f}%)")
+    low, high = min(sample.held for sample in warm), max(sample.held for sample in warm)
+    resident = statistics.median(sample.resident for sample in warm)
+    spread = (high - low) / resident
+    print(
+        f"memory after {warm_up:.0f} s: {resident / MIB:.1f} MiB resident; what of it is no pages of files varies from "
+        f"{low / MIB:.1f} to {high / MIB:.1f} MiB, {100 * spread:.2f}% of all"
+    )
     if spread > FLAT:
-        faults.append(f"resident memory varies by {100 * spread:.1f}%, more than {100 * FLAT:.0f}%")
+        faults.append(f"memory varies by {100 * spread:.1f}%, more than {100 * FLAT:.0f}%")
     for what in ("threads", "handles"):
         before, after = _ends([getattr(sample, what) for sample in warm])
         print(f"{what}: {before} at first, {after} at last")

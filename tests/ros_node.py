@@ -15,9 +15,10 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from re2pix_node.messages import header_message, ros_types
@@ -25,6 +26,7 @@ from tests.helpers import drive
 
 ROOT = Path(__file__).resolve().parents[1]
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 READY = 60.0  # seconds that a node may take to load a bundle on a busy machine
 OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 
@@ -75,6 +77,15 @@ class Listener:
         messages = self.received.setdefault(output, [])
         self.node.create_subscription(kind, f"{self.name}/output/{output}", messages.append, RELIABLE)
         return messages
+
+    def listen_log(self) -> list[str]:
+        """What the node logs, from its start on."""
+        lines: list[str] = []
+        name = self.name.strip("/").replace("/", ".")
+        self.node.create_subscription(
+            Log, "/rosout", lambda log: lines.append(log.msg) if log.name == name else None, LATCHED
+        )
+        return lines
 
     def publisher(self, kind: type = Image):
         return self.node.create_publisher(kind, f"{self.name}/input/image", RELIABLE)
@@ -148,8 +159,8 @@ def ros() -> Iterator[None]:
 
 @pytest.fixture
 def listener(ros: None, request: pytest.FixtureRequest) -> Iterator[Listener]:
-    """For tests of the node: import it from here. Every test has a namespace of its own: late messages of the one before
-    cannot reach it."""
+    """For tests of the node: import it from here. Every test has a namespace of its own: late messages of the one
+    before cannot reach it."""
     listener = Listener(f"/t{abs(hash(request.node.name)) % 10**6}_{time.monotonic_ns()}")
     yield listener
     listener.node.destroy_node()
@@ -164,5 +175,14 @@ def running_node(namespace: str, **parameters: object) -> Iterator["subprocess.P
     try:
         yield process
     finally:
+        stop(process)
+
+
+def stop(process: "subprocess.Popen[str]") -> None:
+    """Asks first: a ROS process that is killed leaves its shared memory (64 MB) behind for good."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

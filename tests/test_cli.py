@@ -105,26 +105,3 @@ def test_a_reader_that_leaves_is_no_error(tiny: Bundle) -> None:
     command = f"{sys.executable} -m re2pix_node.cli check {tiny.path} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_demo_plays_a_drive_and_shows_what_came_back(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
-    command = ["demo", "--bundle", tiny.path, "--drive", drive_bag, "--out", tmp_path / "demo"]
-    process = start("-m", "re2pix_node.cli", *command)
-    said, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
-    lines = said.splitlines()
-    table = {line[:16].strip(): line[16:].strip() for line in lines if line.startswith("  ")}
-    assert table["frames in"].startswith("90 sent")
-    assert int(table["forecasts out"].split()[0]) >= 60
-    assert {"rate", "latency p50", "latency p99", "drops"} <= table.keys()
-    assert lines[-1] == f"video {tmp_path / 'demo' / 'demo.webm'}"
-    assert (tmp_path / "demo" / "demo.webm").stat().st_size > 20_000
-    assert (tmp_path / "demo" / "demo.png").stat().st_size > 20_000
-
-
-def test_demo_says_what_the_node_says(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
-    command = ["demo", "--bundle", tiny.path, "--drive", drive_bag, "--out", tmp_path / "d", "--engine", "onnxruntime"]
-    process = start("-m", "re2pix_node.cli", *command, "--precision", "bf16")
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "onnxruntime bf16: this machine does not offer it" in error.splitlines()[-1]

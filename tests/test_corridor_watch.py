@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from re2pix_msgs.msg import Intrusion
 from sensor_msgs.msg import Image
 
 from re2pix_node.bundle import Bundle
-from re2pix_node.corridor_watch import MOST_WAITING, Join
+from re2pix_node.corridor_watch import MOST_WAITING, NUMBERS, Join
 from re2pix_node.geometry import Region
 from re2pix_node.messages import (
     MASKS,
@@ -26,7 +27,7 @@ from re2pix_node.messages import (
     stamp_of,
 )
 from re2pix_node.pipeline import Forecast
-from tests.ros_node import RELIABLE, Listener, start
+from tests.ros_node import RELIABLE, ROOT, Listener, start
 
 READY = 60.0
 SPACING = 180_000_000
@@ -198,6 +199,16 @@ def test_bad_parameters_are_one_line(parameter: str, expected: str) -> None:
     assert process.returncode == 2
     assert expected in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", [row[0] for row in NUMBERS])
+def test_the_docs_know_every_parameter(name: str) -> None:
+    table = (ROOT / "docs" / "planner.md").read_text().split("| parameter | default |")[1].split("\n\n")[0]
+    documented: dict[str, float] = {}
+    for line in table.splitlines()[3:]:  # the first rows are the head and the source
+        names, defaults = line.split("|")[1:3]
+        documented |= zip(re.findall(r"`(\w+)`", names), map(float, defaults.split(",")), strict=True)
+    assert documented[name] == next(default for known, default, *_ in NUMBERS if known == name)
 
 
 def test_parts_are_joined_in_any_order_and_nothing_piles_up(tiny: Bundle) -> None:

@@ -30,5 +30,5 @@ def test_the_ladder_ends_with_every_fault_named(tiny: Bundle) -> None:
     engines = EngineSupply(tiny, "onnxruntime")
     engines.next()
     engines.replace("it broke")
-    with pytest.raises(EngineError, match="no engine can run .*it broke; .*it broke for good"):
+    with pytest.raises(EngineError, match=r"no engine can run .*it broke; .*it broke for good"):
         engines.replace("it broke for good")

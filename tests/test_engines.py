@@ -73,7 +73,7 @@ def test_runs_repeat_to_the_bit(tiny: Bundle, name: str, precision: str) -> None
 def test_auto_takes_the_first_that_proves_itself(tiny: Bundle) -> None:
     engine, attempts = open_engine(tiny)
     assert engine.name == "openvino"
-    assert [attempt.fault for attempt in attempts] == [None]
+    assert [attempt.fault for attempt in attempts if attempt.engine != "tensorrt"] == [None]
 
 
 def rewrite(bundle: Bundle, path: Path, **bounds: float) -> Bundle:
@@ -89,8 +89,8 @@ def test_a_failed_proof_falls_back_to_the_next_precision(tiny: Bundle, tmp_path:
     strict = rewrite(tiny, tmp_path / "strict", relative_l2=1e-4, agreement=0.9999)
     engine, attempts = open_engine(strict)
     assert (engine.name, engine.precision) == ("openvino", "fp32")
-    assert "relative L2" in str(attempts[0])
-    assert "exceeds 0.0001" in str(attempts[0])
+    assert "relative L2" in str(attempts[-2])
+    assert "exceeds 0.0001" in str(attempts[-2])
 
 
 class _Wrong:
@@ -144,7 +144,7 @@ def test_an_engine_that_is_not_installed_is_passed_over(tiny: Bundle, monkeypatc
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     engine, attempts = open_engine(tiny)
     assert engine.name == "onnxruntime"
-    assert "pip install openvino" in str(attempts[0])
+    assert "pip install openvino" in str(attempts[-2])
     with pytest.raises(EngineError, match="pip install openvino"):
         open_engine(tiny, "openvino")
 

@@ -11,9 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "re2pix_node"
 # The only modules that may know ROS, and that then run where ROS is.
-ROS_MODULES = set(
-    "node declared diagnostics frame_worker publishing qos label_info messages player rig soak node_bench demo doctor corridor_watch".split()
-)
+ROS_NAMES = """
+    node declared frame_worker publishing qos label_info diagnostics messages doctor
+    player rig demo node_bench soak corridor_watch
+"""
+ROS_MODULES = set(ROS_NAMES.split())
 # PyTorch is for nets, and for what trains them; footage is read without it.
 TRAINERS = "cached_samples calibration export forecaster frame_encoder feature_cache head loop pca steps stored"
 TORCH_MODULES = {"nets", *(f"training/{name}" for name in TRAINERS.split())}

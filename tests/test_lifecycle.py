@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from re2pix_msgs.msg import Forecast
 
 from re2pix_node.bundle import Bundle
@@ -88,8 +90,12 @@ def test_signals_end_it_in_every_state(tiny: Bundle, listener: Listener, state: 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_while_a_bundle_loads(listener: Listener, which: signal.Signals) -> None:
-    # The bundle that ships takes seconds to load.
-    with running_node(listener.namespace, bundle="re2pix-nano") as process:
+    # The bundle that ships takes a second and more to load.
+    with running_node(listener.namespace, bundle="re2pix-nano", autostart=False) as process:
+        client = listener.node.create_client(ChangeState, f"{listener.name}/change_state")
+        assert client.wait_for_service(READY)
+        assert listener.wait(lambda: listener.status.get("state") == "unconfigured", READY)
+        client.call_async(ChangeState.Request(transition=Transition(label="configure")))
         assert listener.wait(lambda: listener.status.get("state") == "configuring", READY)
         end(process, which)
 
