@@ -6,12 +6,11 @@ ros2 launch re2pix_node forecast.launch.py image:=/camera/image
 from pathlib import Path
 from typing import Any
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-
-from launch import LaunchContext, LaunchDescription
 
 PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
 

@@ -8,6 +8,7 @@ Takes the arguments of forecast.launch.py, too.
 from pathlib import Path
 
 from ament_index_python.packages import get_packages_with_prefixes
+from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import (
     DeclareLaunchArgument,
@@ -25,8 +26,6 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.ros_adapters import get_ros_node
 from launch_ros.substitutions import ExecutableInPackage
-
-from launch import LaunchContext, LaunchDescription
 
 HERE = Path(__file__).resolve().parent
 QOS_OVERRIDES = HERE.parent / "config" / "qos_overrides.yaml"

@@ -8,8 +8,8 @@ from re2pix_node.shipped import DEFAULT_BUNDLE, bundle_folder
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     """--bundle, and what it is run with."""
     add_bundle_argument(parser)
-    parser.add_argument("--engine", default="auto", help="auto (default), openvino or onnxruntime")
-    parser.add_argument("--precision", default="auto", help="auto (default), bf16 or fp32")
+    parser.add_argument("--engine", default="auto", help="auto (default), tensorrt, openvino or onnxruntime")
+    parser.add_argument("--precision", default="auto", help="auto (default), fp16, bf16 or fp32")
     add_threads_argument(parser)
     parser.add_argument("--fit", help="crop, stretch or pad frames to fit the model (default: as the bundle says)")
 

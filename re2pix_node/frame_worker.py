@@ -53,7 +53,6 @@ class FrameWorker:
     ) -> None:
         """`lost` is called, from the worker's thread, when no engine is left; `health.fatal` then says why."""
         self.mailbox: Mailbox[Arrived] = Mailbox()
-        self.settings = settings
         self.camera_info: Any = None  # the newest CameraInfo
         self._node = node
         self._health = health
@@ -65,6 +64,7 @@ class FrameWorker:
         window = round(settings.skill_window * NANOSECONDS)
         self._skill = LiveSkill(len(spec.horizons), window, timing_of(spec).jitter)
         self._rate = RateLimit()
+        self.adopt(settings)
         self._shape: tuple[int, int, str] | None = None
         self._quiet_until: dict[str, float] = {}  # by kind of fault, steady time
         self._ended = threading.Event()
@@ -75,6 +75,16 @@ class FrameWorker:
         age = (self._node.get_clock().now().nanoseconds - stamp_of(message.header)) / NANOSECONDS
         self._health.received(age)
         self.mailbox.put(Arrived(message, time.monotonic()))
+
+    def adopt(self, settings: Settings) -> None:
+        """Live parameters, as they are now."""
+        self.settings = settings
+        spec = self._model.bundle.manifest
+        if 0 < settings.max_rate < 0.9 / spec.time.stride_max:
+            self._node.get_logger().warning(
+                f"max_rate {settings.max_rate:g} leaves frames too far apart: {spec.name} forecasts from frames at most "
+                f"{spec.time.stride_max:g} s apart, which takes {1 / spec.time.stride_max:.1f} Hz"
+            )
 
     def close(self) -> None:
         """No frame is begun after this."""
@@ -93,7 +103,6 @@ class FrameWorker:
 
     def _work(self) -> None:
         while (arrived := self.mailbox.take()) is not None:
-            self._take_upgrade()
             if not self._survive(arrived):
                 return
 
@@ -114,6 +123,7 @@ class FrameWorker:
 
     def _handle(self, arrived: Arrived) -> None:
         """One frame, from message to published forecast."""
+        self._take_upgrade()
         taken = time.monotonic()
         message, settings = arrived.message, self.settings
         stamp = stamp_of(message.header)
@@ -241,6 +251,8 @@ class FrameWorker:
             self._node.get_logger().warning(f"frame stamped {stamp / NANOSECONDS:.3f} s {arrival.value}")
 
     def _report(self, kind: str, message: str) -> None:
+        if not self._node.context.ok():  # what fails while ROS is taken from under us is no fault
+            return
         self._health.error(message)
         if not self._quiet(kind):
             self._node.get_logger().error(message)

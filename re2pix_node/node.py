@@ -1,6 +1,7 @@
 """The node is a door: ROS messages in, ROS messages out, and a life cycle. No model maths here."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -213,7 +214,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
 
     def _change(self, settings: Settings) -> None:
         if self._worker:
-            self._worker.settings = settings
+            self._worker.adopt(settings)
 
     def _publish_diagnostics(self) -> None:
         array = DiagnosticArray()
@@ -248,10 +249,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(node: Re2pixNode | None, code: int) -> int:
+    # It is ending: a second Ctrl-C must not break into that.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     done = node is None or node.stop()
     if node:
         node.destroy_node()  # which also gives the node's shared memory back
     rclpy.try_shutdown()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which rclpy has set back
     if not done:
         # A model that is being loaded cannot be interrupted, and must not find its libraries gone under it.
         sys.stdout.flush()

@@ -31,7 +31,7 @@ def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None
             return [info for info in node.get_publishers_info_by_topic(name) if not _match(info.qos_profile, profile)]
 
         way = f"qos_overrides.{name}.subscription.reliability"
-        _warn(node, f"{name}: ", others, "publishes", f"subscribes {_words(profile)}", event.last_policy_kind, way)
+        _warn(node, name, others, "publishes", f"subscribes {_words(profile)}", event.last_policy_kind, way)
 
     subscription = node.create_subscription(
         kind,
@@ -57,7 +57,7 @@ def advertise(node: Node, kind: type, topic: str, profile: QoSProfile) -> Any:
             ]
 
         way = f"qos_overrides.{name}.publisher.reliability"
-        _warn(node, f"{name}: ", others, "subscribes", f"publishes {_words(profile)}", event.last_policy_kind, way)
+        _warn(node, name, others, "subscribes", f"publishes {_words(profile)}", event.last_policy_kind, way)
 
     publisher = node.create_publisher(
         kind,
@@ -73,13 +73,13 @@ def _match(publisher: QoSProfile, subscriber: QoSProfile) -> bool:
     """By what is set here. rclpy's qos_check_compatible takes a deadline that was never set for one of zero."""
     reliable = publisher.reliability != ReliabilityPolicy.BEST_EFFORT
     latched = publisher.durability == DurabilityPolicy.TRANSIENT_LOCAL
-    return (reliable or subscriber.reliability == ReliabilityPolicy.BEST_EFFORT) and (
-        latched or subscriber.durability != DurabilityPolicy.TRANSIENT_LOCAL
-    )
+    wants_reliable = subscriber.reliability != ReliabilityPolicy.BEST_EFFORT
+    wants_latched = subscriber.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    return bool((reliable or not wants_reliable) and (latched or not wants_latched))
 
 
 def _warn(
-    node: Node, where: str, others: Callable[[], list[Any]], they_do: str, we_do: str, policy: int, way: str
+    node: Node, topic: str, others: Callable[[], list[Any]], they_do: str, we_do: str, policy: int, way: str
 ) -> None:
     """Names both sides. A topic is discovered before the name of the node that has it: waits for that a little."""
     tries = 0
@@ -100,7 +100,7 @@ def _warn(
         # Only reliability can be overridden here.
         mend = f"change one side, this one with the parameter {way}" if policy == QoSPolicyKind.RELIABILITY else ""
         node.get_logger().warning(
-            f"{where}{names or unnamed}, but this node {we_do}: they do not hear each other; "
+            f"{topic}: {names or unnamed}, but this node {we_do}: they do not hear each other; "
             f"{mend or 'change the other side'}"
         )
 

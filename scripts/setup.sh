@@ -98,7 +98,7 @@ point_wheels_here() {
 
 build_workspace() {
     local key stamp=ros2_ws/install/built
-    key=$(cat .venv/identity .venv/installed-* package.xml setup.py setup.cfg config/*.* config/train/* models/*/bundle.yaml \
+    key=$(cat .venv/identity .venv/installed-* package.xml setup.py setup.cfg config/*.* config/train/* launch/* models/*/bundle.yaml \
         ros2_ws/src/re2pix_msgs/{package.xml,CMakeLists.txt} ros2_ws/src/re2pix_msgs/msg/* scripts/setup.sh | sha)
     [ "$(cat "$stamp" 2>/dev/null)" != "$key" ] || return 0
     echo "setup: building ros2_ws"

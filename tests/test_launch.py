@@ -29,10 +29,9 @@ from tests.ros_node import READY, ROOT, Listener, listener, ros, start  # noqa: 
 
 pytest.importorskip("launch_ros.actions", reason="launch_ros comes with a ROS 2 distribution, not from PyPI")
 
+from launch import LaunchContext, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-from launch import LaunchContext, LaunchService
 
 FORECAST, REPLAY = ROOT / "launch" / "forecast.launch.py", ROOT / "launch" / "replay.launch.py"
 PROFILE = str(ROOT / "config" / "fastdds.xml")
