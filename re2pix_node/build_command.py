@@ -68,23 +68,31 @@ def _for_this_machine(bundle: Bundle, precision: str, force: bool) -> None:
     faults = []
     for candidate in offered:
         if precision in ("auto", candidate):
-            _build(engine_jobs(bundle, candidate, bindings, device), force)
-            engine, attempt = try_engine(RUNTIME, bundle, candidate, threads=0)
-            print(attempt)
-            if engine:
+            fault = _fault(bundle, engine_jobs(bundle, candidate, bindings, device), candidate, force)
+            if not fault:
                 return
-            faults.append(str(attempt))
+            faults.append(fault)
     raise EngineError(f"no engine reproduces {bundle.path}: {'; '.join(faults)}")
+
+
+def _fault(bundle: Bundle, jobs: list[Job], precision: str, force: bool) -> str:
+    """Builds, loads and proves; says what went wrong, if anything did."""
+    try:
+        _build(jobs, force)
+    except EngineError as error:
+        print(error)
+        return str(error)
+    engine, attempt = try_engine(RUNTIME, bundle, precision, threads=0)
+    print(attempt)
+    return "" if engine else str(attempt)
 
 
 def _build(jobs: list[Job], force: bool) -> None:
     cache = EngineCache()
     start = time.monotonic()
     build = Build(cache, jobs, force)
-    print(
-        f"{', '.join(job.what for job in jobs)}: building takes minutes where they are not in {cache.folder}",
-        flush=True,
-    )
+    if force or not all(cache.has(job.key) for job in jobs):
+        print(f"building {', '.join(job.what for job in jobs)}; this can take minutes", flush=True)
     try:
         with tqdm(
             total=100, bar_format="{percentage:3.0f}%|{bar:30}| {elapsed} {desc}", leave=False, disable=None

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": ("re2pix_node.demo", "play a drive through the real node over ROS 2, and show what comes back"),
     "play": ("re2pix_node.player", "play a camera of a recording onto a ROS topic, as a camera would"),
     "replay": ("re2pix_node.replay", "run every frame of a recording, offline, into a bag of forecasts"),
+    "build": ("re2pix_node.build_command", "build a bundle's engines for a GPU ahead of time"),
     "check": ("re2pix_node.check", "check a bundle, and prove every engine of this machine against it"),
     "bench": ("re2pix_node.bench", "time a bundle on every engine of this machine"),
     "bench-node": ("re2pix_node.node_bench", "time the real node over ROS 2, and what ROS adds to the pipeline"),

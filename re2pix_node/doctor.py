@@ -84,7 +84,12 @@ core = openvino.Core()
 bf16 = "native bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "no native bf16"
 found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}; {bf16} on the CPU" """,
     # The import and no more: trt.Runtime ends the process where there is no driver.
-    "tensorrt": "import tensorrt\nfound = tensorrt.__version__",
+    "tensorrt": """try: import tensorrt; title, oldest = "TensorRT", (10, 3)
+except ModuleNotFoundError as absent:
+    try: import tensorrt_rtx_bindings as tensorrt; title, oldest = "TensorRT-RTX", (1, 0)
+    except ModuleNotFoundError: raise absent from None
+found = f"{title} {tensorrt.__version__}"
+if tuple(map(int, tensorrt.__version__.split(".")[:2])) < oldest: raise ImportError(f"{found} is too old: 10.3 it takes")""",
     "cv_bridge": "import cv_bridge\nfound = 'loads'",
     "vision_msgs": _message("vision_msgs", "LabelInfo"),
     # Importing torch takes seconds, and says no more.
@@ -209,7 +214,8 @@ def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
     yield _finding("onnxruntime", onnxruntime, faulty, _mend_python("onnxruntime", onnxruntime))
     mend = _mend_python("openvino", openvino) + ("" if openvino.absent else "  # or tell the node engine:=onnxruntime")
     yield _finding("openvino", openvino, State.INFO, mend, "the fastest engine on most CPUs")
-    mend = "" if gpu.fault else "pip install tensorrt"
+    mend = "sudo apt install python3-libnvinfer" if platform.machine() == "aarch64" else "pip install tensorrt"
+    mend = "" if gpu.fault else mend
     yield _finding("tensorrt", outcomes["tensorrt"], State.INFO, mend, "for NVIDIA GPUs")
     yield Finding("GPU", State.INFO, gpu.found or f"none usable: {gpu.fault.removeprefix('OSError: ')}")
     for package in ("cv_bridge", "vision_msgs"):

@@ -1,5 +1,6 @@
 """The node is a door: ROS messages in, ROS messages out, and a life cycle. No model maths here."""
 
+import logging
 import os
 import signal
 import sys
@@ -37,11 +38,28 @@ TRANSPORTS = {"raw": Image, "compressed": CompressedImage}
 BAD_INPUT = 2
 
 
+class _ToRos(logging.Handler):
+    """What the engines log, into the log of ROS."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())
+
+
 class Re2pixNode(LifecycleNode):  # type: ignore[misc]
     """Takes camera frames and publishes forecasts. A worker thread does all the work; callbacks only hand over."""
 
     def __init__(self) -> None:
         super().__init__("re2pix_node")
+        engines = logging.getLogger("re2pix_node.engines")
+        engines.setLevel(logging.INFO)
+        engines.addHandler(_ToRos(self))
         self._health = Health()
         self._model: Model | None = None
         self._supply: EngineSupply | None = None  # the model's, or that of the one being loaded

@@ -166,7 +166,10 @@ extern "C" int cuDriverGetVersion(int* version) {{ *version = 12040; return 0; }
 extern "C" int cuDeviceGetName(char* name, int size, int) {{ strncpy(name, "Made-up GPU", size); return 0; }}
 """)
     subprocess.run(["g++", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
-    report = run_doctor({"LD_LIBRARY_PATH": f"{tmp_path}:{os.environ.get('LD_LIBRARY_PATH', '')}"})
+    for name in ("tensorrt", "tensorrt_rtx_bindings"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name='{name}')")
+    paths = {name: f"{tmp_path}:{os.environ.get(name, '')}" for name in ("LD_LIBRARY_PATH", "PYTHONPATH")}
+    report = run_doctor(paths)
     assert report.rows["GPU"] == row
     assert ("> pip install tensorrt" in report.rows["tensorrt"]) == (code == 0)
 

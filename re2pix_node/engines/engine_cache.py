@@ -64,6 +64,14 @@ class EngineCache:
     def has(self, key: EngineKey) -> bool:
         return self._fault(key) is None
 
+    def told(self, key: EngineKey) -> dict[str, Any]:
+        """What the sidecar says; nothing where there is none that can be read."""
+        try:
+            told = json.loads(self.sidecar(key).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return told if isinstance(told, dict) else {}
+
     def obtain(
         self,
         key: EngineKey,
@@ -93,13 +101,13 @@ class EngineCache:
 
     def note(self, key: EngineKey, facts: Mapping[str, object]) -> None:
         """Adds to what the sidecar says, where it can be written: an engine is as good without."""
-        path = self.sidecar(key)
+        told = self.told(key)
+        if not told or all(told.get(name) == value for name, value in facts.items()):
+            return
         try:
-            told = json.loads(path.read_text())
-            if any(told.get(name) != value for name, value in facts.items()):
-                _write_json(path, {**told, **facts})
-        except (OSError, ValueError) as error:
-            logger.warning("%s: not kept up to date: %s", path, error)
+            _write_json(self.sidecar(key), {**told, **facts})
+        except OSError as error:
+            logger.warning("%s: not kept up to date: %s", self.sidecar(key), error)
 
     def _build(self, key: EngineKey, what: str, build: Callable[[Path], None]) -> None:
         engine = self.engine(key)

@@ -14,7 +14,7 @@ from re2pix_node.engines.trt.bindings import Bindings, find_bindings
 from re2pix_node.engines.trt.building import Build, Job
 from re2pix_node.engines.trt.cuda import Cuda, Device, find_device
 from re2pix_node.engines.trt.device_graph import DeviceFeatures, DeviceGraph, FeaturePool, Gpu, Staging
-from re2pix_node.engines.trt.network import new_logger
+from re2pix_node.engines.trt.network import lasting_logger
 from re2pix_node.errors import BundleError, EngineError
 
 NAME = "tensorrt"
@@ -65,6 +65,12 @@ def engine_jobs(bundle: Bundle, precision: str, bindings: Bindings, device: Devi
 def start_build(bundle: Bundle, precision: str, force: bool = False) -> Build:
     """Has the engines for this machine built in the background; done at once where the cache has them."""
     return Build(EngineCache(), engine_jobs(bundle, precision, *usable()), force)
+
+
+def is_built(bundle: Bundle, precision: str) -> bool:
+    """Whether `load` gives a proved engine in seconds. After one that failed its proof, others may have to be built."""
+    cache, jobs = EngineCache(), engine_jobs(bundle, precision, *usable())
+    return all(cache.has(job.key) and cache.told(job.key).get("proved") is not False for job in jobs)
 
 
 class TensorrtEngine:
@@ -135,7 +141,7 @@ def _load(bundle: Bundle, precision: str, _threads: int) -> Engine:
 
 def _on_device(bindings: Bindings, bundle: Bundle, precision: str, paths: dict[str, Any]) -> TensorrtEngine:
     trt, gpu = bindings.load(), Cuda()
-    runtime = trt.Runtime(new_logger(trt))
+    runtime = trt.Runtime(lasting_logger(trt))
     graphs = {}
     for name, expected in signatures(bundle.manifest).items():
         engine = runtime.deserialize_cuda_engine(paths[name].read_bytes())
@@ -147,4 +153,4 @@ def _on_device(bindings: Bindings, bundle: Bundle, precision: str, paths: dict[s
     return TensorrtEngine(gpu, graphs["encode"], graphs["forecast"], precision, version())
 
 
-RUNTIME = Runtime(NAME, version, precisions, _load)
+RUNTIME = Runtime(NAME, version, precisions, _load, is_built, start_build)

@@ -33,7 +33,7 @@ def cache(tmp_path: Path) -> EngineCache:
 
 
 def files(cache: EngineCache) -> set[str]:
-    return {path.suffix or path.name for path in cache.folder.iterdir()}
+    return {path.name if path.name.startswith(".") else path.suffix for path in cache.folder.iterdir()}
 
 
 def test_an_engine_is_built_once(cache: EngineCache) -> None:
@@ -118,8 +118,12 @@ def test_force_builds_again(cache: EngineCache) -> None:
 def test_facts_are_added_to_the_sidecar(cache: EngineCache) -> None:
     cache.obtain(KEY, "tiny", builder())
     cache.note(KEY, {"proof": "cosine 0.999"})
-    assert json.loads(cache.sidecar(KEY).read_text())["proof"] == "cosine 0.999"
+    assert cache.told(KEY)["proof"] == "cosine 0.999"
     assert cache.has(KEY)
+    cache.sidecar(KEY).write_bytes(b"\xff")
+    cache.note(KEY, {"proof": "cosine 0.999"})  # not its business
+    assert cache.told(KEY) == {}
+    assert not cache.has(KEY)
 
 
 @pytest.mark.parametrize("error", [EngineError("no"), KeyboardInterrupt()])

@@ -1,4 +1,4 @@
-"""Graphs as TensorRT wants them compute what they did before. ONNX Runtime and OpenVINO say so, since they know the types."""
+"""Graphs as TensorRT wants them compute what they did before, by engines that keep to the types of the graph."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -11,7 +11,7 @@ from typing import Any
 from re2pix_node.errors import EngineError
 
 OLDEST = (10, 3)  # JetPack 6 has it
-DEBIAN = Path("/usr/lib/python3/dist-packages/tensorrt")  # where JetPack's packages put it
+SYSTEM = Path("/usr/lib")  # JetPack's packages put it into python3.10/dist-packages here
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Bindings:
 
     @property
     def installed(self) -> bool:
-        return importlib.util.find_spec(self.module) is not None
+        spec = importlib.util.find_spec(self.module)
+        return spec is not None and spec.origin is not None  # any folder of that name would have a spec
 
     def load(self) -> Any:
         """The module; EngineError when it is broken or too old."""
@@ -49,8 +50,9 @@ def find_bindings() -> Bindings:
     for bindings in (TENSORRT, RTX):
         if bindings.installed:
             return bindings
-    if DEBIAN.is_dir():
-        raise EngineError(f"TensorRT is in {DEBIAN.parent}, which this Python does not see: docs/jetson.md says more")
+    system = next(SYSTEM.glob("python3*/dist-packages/tensorrt"), None)
+    if system:
+        raise EngineError(f"TensorRT is in {system}, which this Python does not see: docs/jetson.md shows how it does")
     mend = (
         "sudo apt install python3-libnvinfer (docs/jetson.md)"
         if platform.machine() == "aarch64"

@@ -1,6 +1,7 @@
 """Engines are built in the background, in a process each; whoever waits can always see how far it is."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from re2pix_node.engines.base import one_line
+from re2pix_node.engines.base import Progress, one_line
 from re2pix_node.engines.engine_cache import EngineCache, EngineKey
 from re2pix_node.errors import EngineError
 
+logger = logging.getLogger(__name__)
 WORKER = "re2pix_node.engines.trt.worker"
 
 
@@ -41,13 +43,6 @@ class Job:
     what: str  # for people, as "re2pix-nano encode fp16"
     module: str
     graph: Path
-
-
-@dataclass(frozen=True)
-class Progress:
-    percent: float
-    seconds: float  # since it began
-    phase: str
 
 
 class Build:
@@ -140,7 +135,10 @@ class Build:
                         report(last["share"], last["phase"])
             self._check_cancelled()
             errors.seek(0)
-            _check_end(job.what, process.returncode, last, errors.read()[-2000:])
+            lines = [line.strip() for line in errors if line.strip()]
+        for line in lines:  # TensorRT's warnings, and ours
+            logger.info("%s: %s", job.what, line)
+        _check_end(job.what, process.returncode, last, lines)
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
@@ -150,11 +148,10 @@ class Build:
         self._progress = Progress(percent, time.monotonic() - self._start, phase)
 
 
-def _check_end(what: str, code: int, last: dict[str, Any], errors: str) -> None:
+def _check_end(what: str, code: int, last: dict[str, Any], lines: list[str]) -> None:
     if code == 0 and last.get("done"):
         return
     if "error" in last:
         raise EngineError(f"{what}: {last['error']}")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    lines = [line for line in errors.splitlines() if line.strip()]
-    raise EngineError(f"{what}: the builder {how}{': ' + lines[-1].strip()[:300] if lines else ''}")
+    raise EngineError(f"{what}: the builder {how}{': ' + lines[-1][:300] if lines else ''}")

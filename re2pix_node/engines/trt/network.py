@@ -1,6 +1,8 @@
 """From a graph to a serialised engine, with what TensorRT 10.3, 11 and TensorRT-RTX have in common."""
 
+import functools
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,12 @@ def new_logger(trt: Any, errors: list[str] | None = None) -> Any:
     return Logger()
 
 
+@functools.cache
+def lasting_logger(trt: Any) -> Any:
+    """For engines in use: TensorRT keeps the first logger that it gets, and may speak to it at any time."""
+    return new_logger(trt)
+
+
 def build_engine(bindings: Bindings, graph: bytes, capability: str, timing: Path, report: Report) -> Any:
     """The serialised engine, as a buffer. `capability` is what TensorRT-RTX builds for; TensorRT knows its GPU only."""
     trt = bindings.load()
@@ -91,22 +99,26 @@ def build_engine(bindings: Bindings, graph: bytes, capability: str, timing: Path
 
 def _monitor(trt: Any, report: Report) -> Any:
     phases = Phases()
+    lock = threading.Lock()  # TensorRT calls from several threads, and an exception in there would end the process
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            phases.start(name, steps)
-            report(phases.share, name)
+            with lock:
+                phases.start(name, steps)
+                report(phases.share, name)
 
         def step_complete(self, name: str, step: int) -> bool:
-            phases.step(name, step)
-            report(phases.share, name)
+            with lock:
+                phases.step(name, step)
+                report(phases.share, name)
             return True  # to go on
 
         def phase_finish(self, name: str) -> None:
-            phases.finish(name)
+            with lock:
+                phases.finish(name)
 
     return Monitor()
 

@@ -1,0 +1,39 @@
+import gc
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from re2pix_node.engines.trt import cuda
+from tests.engines.host_gpu import HostCuda, compile_host_libcuda
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    return compile_host_libcuda(tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture
+def gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCuda]:
+    """libcuda is the one over host memory; what a test takes of it must be given back at the end."""
+    monkeypatch.setattr(cuda, "LIBRARY", str(library))
+    host = HostCuda(library)
+    gc.collect()
+    before = host.live
+    yield host
+    gc.collect()
+    assert host.live == before
+
+
+@pytest.fixture
+def host_tensorrt(gpu: HostCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The stand-in for TensorRT in place of any other; gives the folder of its engines."""
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(Path(__file__).parent / "host_tensorrt")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield tmp_path / "cache/re2pix/engines"
+    sys.modules.pop("tensorrt", None)
