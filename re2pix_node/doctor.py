@@ -89,7 +89,8 @@ except ModuleNotFoundError as absent:
     try: import tensorrt_rtx_bindings as tensorrt; title, oldest = "TensorRT-RTX", (1, 0)
     except ModuleNotFoundError: raise absent from None
 found = f"{title} {tensorrt.__version__}"
-if tuple(map(int, tensorrt.__version__.split(".")[:2])) < oldest: raise ImportError(f"{found} is too old: 10.3 it takes")""",
+release = tuple(map(int, tensorrt.__version__.split(".")[:2]))
+if release < oldest: raise ImportError(f"{found} is too old: 10.3 it takes")""",
     "cv_bridge": "import cv_bridge\nfound = 'loads'",
     "vision_msgs": _message("vision_msgs", "LabelInfo"),
     # Importing torch takes seconds, and says no more.

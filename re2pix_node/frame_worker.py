@@ -82,8 +82,8 @@ class FrameWorker:
         spec = self._model.bundle.manifest
         if 0 < settings.max_rate < 0.9 / spec.time.stride_max:
             self._node.get_logger().warning(
-                f"max_rate {settings.max_rate:g} leaves frames too far apart: {spec.name} forecasts from frames at most "
-                f"{spec.time.stride_max:g} s apart, which takes {1 / spec.time.stride_max:.1f} Hz"
+                f"max_rate {settings.max_rate:g} leaves frames too far apart: {spec.name} takes frames at most "
+                f"{spec.time.stride_max:g} s apart, which is {1 / spec.time.stride_max:.1f} Hz"
             )
 
     def close(self) -> None:

@@ -194,8 +194,11 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         model = future.result()
         self._health.engine = f"{model.engine.name} {model.engine.precision} ({model.engine.version})"
         self._health.first_choice = True
-        for passed_over in model.supply.passed_over:
-            self.get_logger().warning(f"engine passed over: {passed_over}")
+        for attempt in model.supply.attempts:
+            if attempt.absent:
+                self.get_logger().info(f"engine not here: {attempt}")
+            elif attempt.fault:
+                self.get_logger().warning(f"engine passed over: {attempt}")
         manifest = model.bundle.manifest
         self.get_logger().info(f"bundle {manifest.name} {manifest.version} on {model.supply.attempts[-1]}")
         return model

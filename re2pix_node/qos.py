@@ -9,8 +9,9 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-# Frames are old by the time they can be used: best effort, and only the newest.
-CAMERA = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Frames are old by the time they can be used: best effort. Only the newest is worked on, but that is for the mailbox to
+# decide: with a queue of one, a frame that comes while Python is busy for a moment would be lost uncounted.
+CAMERA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Subscribers that want best effort can have it from a reliable publisher, not the other way round.
 OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 # For those who come later.

@@ -17,8 +17,15 @@ ROS_NAMES = """
 """
 ROS_MODULES = set(ROS_NAMES.split())
 # PyTorch is for nets, and for what trains them; footage is read without it.
-TRAINERS = "cached_samples calibration export forecaster frame_encoder feature_cache head loop pca steps stored"
-TORCH_MODULES = {"nets", *(f"training/{name}" for name in TRAINERS.split())}
+TRAINERS = """
+    cached_samples calibration export forecaster frame_encoder feature_cache head loop pca pictures renderer
+    render_export steps stored vae
+"""
+TORCH_MODULES = {
+    "nets",
+    *(f"evaluation/{name}" for name in ("perceptual", "rendering", "render_command")),
+    *(f"training/{name}" for name in TRAINERS.split()),
+}
 
 
 def is_core(path: Path) -> bool:

@@ -16,6 +16,7 @@ class Attempt:
     precision: str
     proof: Proof | None
     fault: str | None
+    absent: bool = False  # the runtime itself is not to be had here
 
     def __str__(self) -> str:
         figures = f" ({self.proof})" if self.proof else ""

@@ -110,7 +110,7 @@ class EngineSupply:
             try:
                 offered = runtime.precisions()
             except Exception as error:  # not installed, or broken in a way of its own
-                self.attempts.append(Attempt(runtime.name, self._precision, None, one_line(error)))
+                self.attempts.append(Attempt(runtime.name, self._precision, None, one_line(error), absent=True))
                 continue
             if self._precision not in ("auto", *offered):
                 fault = f"this machine does not offer it, only {', '.join(offered)}"
