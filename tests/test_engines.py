@@ -248,3 +248,13 @@ def test_prove_runs_every_graph(tiny: Bundle) -> None:
 
     assert prove(Watched(), read_bundle(tiny.path)).passed
     assert {"encode", "forecast"} <= set(ran)
+
+
+def test_openvino_refuses_on_one_thread_what_it_would_get_wrong_unseen(tmp_path: Path) -> None:
+    from tests.helpers.faulty_bundle import make_faulty_bundle
+
+    bundle = make_faulty_bundle(tmp_path / "faulty")
+    with pytest.raises(EngineError, match="data-dependent shapes on one thread"):
+        open_engine(bundle, "openvino", threads=1)
+    engine, _ = open_engine(bundle, "openvino", threads=2)
+    assert engine.name == "openvino"

@@ -67,12 +67,13 @@ class EngineSupply:
             engine = self.upgraded()
             if engine:
                 return engine
-        raise EngineError(f"no engine can run {self._bundle.path}: {'; '.join(map(str, self.attempts))}")
+        raise EngineError(f"no engine can run {self._bundle.path}: {'; '.join(self.passed_over)}")
 
     def replace(self, fault: str) -> Engine:
         """For an engine that failed at work: once the same, loaded anew; after that, the next one down the ladder."""
         assert self._rung is not None
         runtime, precision = self._rung
+        fault = fault.removeprefix(f"{runtime.name} {precision}: ")
         self.attempts.append(Attempt(runtime.name, precision, None, fault))
         if self._renewed is None or time.monotonic() - self._renewed > RETRY_AFTER:
             self._renewed = time.monotonic()

@@ -1,6 +1,7 @@
 """A TensorRT for machines without a GPU: builds by keeping the graph, and runs it with ONNX Runtime over host_libcuda.
 
-Only what re2pix_node uses, as 10.3 has it. HOST_TENSORRT says how a build goes wrong: crash, hang, refuse.
+Only what re2pix_node uses, as 10.3 has it. HOST_TENSORRT says how a build goes wrong: crash, hang, refuse;
+or wait, for the file HOST_TENSORRT_GO.
 """
 
 import enum
@@ -110,6 +111,8 @@ class Builder:
                 os.kill(os.getpid(), signal.SIGSEGV)
             if wrong == "hang":
                 time.sleep(1000)
+            while wrong == "wait" and not Path(os.environ["HOST_TENSORRT_GO"]).exists():
+                time.sleep(0.05)
         if wrong == "refuse":
             self.logger.log(ILogger.Severity.ERROR, "No tactic fits")
             return None
