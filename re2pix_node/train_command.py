@@ -12,6 +12,8 @@ STEPS = {
     "pca": "the basis of the features: principal components of the backbone's layers",
     "head": "what names the classes in features, learnt from labelled frames",
     "forecaster": "what forecasts features, learnt from unlabelled footage",
+    "vae": "the autoencoder that pictures are rendered through, learnt from single frames",
+    "renderer": "what draws the picture of a future from its features",
 }
 
 

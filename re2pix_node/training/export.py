@@ -36,13 +36,12 @@ from re2pix_node.nets.proof_frames import proof_frames
 from re2pix_node.simulator import classes as cityscapes
 from re2pix_node.training.calibration import forecast_temperatures
 from re2pix_node.training.clips import open_clips
-from re2pix_node.training.forecaster import nano_options
 from re2pix_node.training.frame_encoder import feature_encoder
 from re2pix_node.training.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.training.moments import moments
 from re2pix_node.training.run_file import RunFile
 from re2pix_node.training.run_folder import RUN, RunFolder
-from re2pix_node.training.steps import read_basis, read_head, val_samples
+from re2pix_node.training.steps import read_basis, read_forecaster, read_head, val_samples
 from re2pix_node.training.stored import read_stored
 
 MOBILESAM = "https://github.com/ChaoningZhang/MobileSAM, mobile_sam.pt"
@@ -78,7 +77,7 @@ class Identity:
 def export_run(run: RunFolder, output: Path, identity: Identity, replace: bool = False) -> Bundle:
     spec = run.spec
     encoder = feature_encoder(spec.backbone, read_basis(run))
-    forecaster, ratios = _read_forecaster(run)
+    forecaster, ratios = read_forecaster(run)
     head, space, temperature = read_head(run)
     size = spec.backbone.height // spec.backbone.mask, spec.backbone.width // spec.backbone.mask
     temperatures = _temperatures(run, forecaster, head, space, temperature)
@@ -88,17 +87,6 @@ def export_run(run: RunFolder, output: Path, identity: Identity, replace: bool =
     except ValueError as error:
         raise BundleError(f"{output}: {error}") from None
     return export_bundle(output, manifest, encoder, graph.eval(), _frames(spec), replace)
-
-
-def _read_forecaster(run: RunFolder) -> tuple[NanoForecaster, Mapping[str, float]]:
-    file = run.needed("forecaster")
-    content = read_stored(file)
-    net = NanoForecaster(nano_options(run.spec))
-    try:
-        net.load_state_dict(content["model"])
-        return net.eval().requires_grad_(False), content["figures"]
-    except (KeyError, RuntimeError) as error:
-        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
 
 
 def _temperatures(

@@ -127,6 +127,40 @@ class HeadSpec(Optimisation):
 
 
 @dataclass(frozen=True)
+class VaeSpec(Optimisation):
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/render_vae.py
+    pretrained: str = ""  # folder of an AutoencoderTiny or AutoencoderKL of diffusers, to be used as it is
+    crop: int = 64  # pixels along one side of the parts of pictures that it learns from
+    noise: float = 0.3  # the most that latents are spoilt by in training
+    looks: float = 0.5  # share in the loss of how different pictures look to the backbone
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.crop > 0 and self.crop % 8 == 0, f"crop must be a multiple of 8, is {self.crop}")
+        _require(min(self.noise, self.looks) >= 0, "noise and looks must not be negative")
+
+
+@dataclass(frozen=True)
+class RendererSpec(Optimisation):
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/renderer.py
+    dropped: float = 0.1  # share of samples without features: what guidance moves away from
+    nested: float = 0.5  # share of samples that keep only the first so many channels of their features
+    predicted: float = 0.8  # share of samples with the forecaster's features for the true ones, once it has risen
+    rise: float = 0.5  # share of the steps in which it does
+    sampling: int = 4  # steps from noise to picture in the exported graph
+    guidance: float = 1.0  # of the exported graph; other than 1 doubles its work
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("dropped", "nested", "predicted", "rise"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} must lie from 0 to 1, is {getattr(self, name):g}")
+        _require(self.dropped + self.nested <= 1, "dropped and nested must not be more than 1 together")
+        _require(self.rise > 0, "rise must be positive")
+        _require(1 <= self.sampling <= 8, f"sampling must lie from 1 to 8, is {self.sampling}")
+        _require(self.guidance > 0, f"guidance must be positive, is {self.guidance:g}")
+
+
+@dataclass(frozen=True)
 class RunFile:
     name: str
     backbone: BackboneSpec
@@ -135,6 +169,8 @@ class RunFile:
     pca: PcaSpec = PcaSpec()
     forecaster: ForecasterSpec = ForecasterSpec()
     head: HeadSpec = HeadSpec()
+    vae: VaeSpec = VaeSpec()
+    renderer: RendererSpec = RendererSpec()
     seed: int = 0
     cache: str = ""  # folder for encoded footage; without it, one in the run's folder
     base: str = ""  # a run whose features and forecaster this one takes over
@@ -210,6 +246,7 @@ def _absolute(spec: RunFile, folder: Path) -> RunFile:
     return dataclasses.replace(
         spec,
         backbone=dataclasses.replace(spec.backbone, weights=full(spec.backbone.weights)),
+        vae=dataclasses.replace(spec.vae, pretrained=full(spec.vae.pretrained)),
         data=DataSpec(entries(spec.data.train), entries(spec.data.val)),
         cache=full(spec.cache),
         base=full(spec.base),

@@ -10,19 +10,23 @@ from re2pix_node.partial import remove, write_beside
 from re2pix_node.training.run_file import RunFile, differences, read_run_file, run_text
 
 RUN = "run.yaml"
-STEPS = ("pca", "forecaster", "head")
+STEPS = ("pca", "forecaster", "head", "vae", "renderer")
 BASIS = "basis.npz"
 WEIGHTS = "weights.pt"
-RESULTS = {"pca": BASIS, "forecaster": f"forecaster/{WEIGHTS}", "head": f"head/{WEIGHTS}"}
+RESULTS = {"pca": BASIS, **{step: f"{step}/{WEIGHTS}" for step in STEPS if step != "pca"}}
 # What each step leaves as it works, and the fields of the run it goes by.
-LEAVES = {"pca": (BASIS,), "forecaster": ("forecaster",), "head": ("head",)}
+LEAVES = {"pca": (BASIS,), **{step: (step,) for step in STEPS if step != "pca"}}
 USES = {
     "pca": ("backbone", "pca", "data.train", "seed"),
     "forecaster": ("backbone", "pca", "time", "data", "forecaster", "seed"),
     "head": ("backbone", "pca", "data", "head", "seed"),
+    "vae": ("backbone", "data", "vae", "seed"),
+    "renderer": ("backbone", "pca", "time", "data", "vae", "renderer", "seed"),
 }
-# May change while a step is under way: they say when something is looked at or stored, not what is learnt.
-FREE = ("backbone.weights", "val_every", "val_batches", "checkpoint_minutes")
+# Steps that a step anew makes worthless, itself among them.
+UNDONE = {"pca": ("pca", "forecaster", "head", "renderer"), "vae": ("vae", "renderer")}
+# May change while a step is under way: they say when something is looked at, stored or used, not what is learnt.
+FREE = ("backbone.weights", "val_every", "val_batches", "checkpoint_minutes", "renderer.sampling", "renderer.guidance")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def start_run(step: str, yaml: Path, folder: Path, force: bool = False) -> RunFo
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be made ({error.strerror}): choose another folder") from None
     if force:
-        for later in STEPS if step == "pca" else (step,):
+        for later in UNDONE.get(step, (step,)):
             for name in LEAVES[later]:
                 remove(folder / name)
     if old.is_file():

@@ -1,7 +1,7 @@
-"""The steps of a training, one after another in the folder of a run: pca, head, forecaster."""
+"""The steps of a training, one after another in the folder of a run: pca, head, forecaster, vae, renderer."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,10 +10,11 @@ from torch import nn
 
 from re2pix_node.errors import TrainingError
 from re2pix_node.nets.features import Basis
+from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.partial import write_beside
 from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space
 from re2pix_node.training.feature_cache import CachedClip, FeatureCache
-from re2pix_node.training.forecaster import ForecastTask
+from re2pix_node.training.forecaster import ForecastTask, nano_options
 from re2pix_node.training.frame_encoder import FrameEncoder, encoder_identity, feature_encoder
 from re2pix_node.training.head import HeadTask, light_head
 from re2pix_node.training.label_space import CITYSCAPES, LabelSpace
@@ -34,9 +35,8 @@ def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
         start_run(step, run_file, output, force)
     accelerator.wait_for_everyone()
     run = read_run_folder(output)
-    train_step = {"pca": train_pca, "head": train_head, "forecaster": train_forecaster}[step]
     try:
-        said = train_step(run, accelerator)
+        said = _training(step)(run, accelerator)
     except StoppedError as stopped:
         if accelerator.is_main_process:
             print(f"re2pix train: {stopped}", file=sys.stderr)
@@ -45,6 +45,15 @@ def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
         print(f"{run.result(step)}: {said}")
     accelerator.end_training()
     return 0
+
+
+def _training(step: str) -> Callable[[RunFolder, Accelerator], str]:
+    if step in ("vae", "renderer"):
+        # Not above: these alone need diffusers.
+        from re2pix_node.training.render_steps import train_renderer, train_vae
+
+        return {"vae": train_vae, "renderer": train_renderer}[step]
+    return {"pca": train_pca, "head": train_head, "forecaster": train_forecaster}[step]
 
 
 def train_pca(run: RunFolder, accelerator: Accelerator) -> str:
@@ -61,21 +70,21 @@ def train_pca(run: RunFolder, accelerator: Accelerator) -> str:
 def train_forecaster(run: RunFolder, accelerator: Accelerator) -> str:
     spec = run.spec
     head = read_head(run)[0] if spec.forecaster.agreement else None
-    data, val_data, clips, val_clips, note = _footage(run)
+    data, val_data, clips, val_clips, note = footage(run)
     samples = ForecastSamples(data, clips, spec.time, spec.seed)
     val = ForecastSamples(val_data, val_clips, spec.time, spec.seed)
     torch.manual_seed(spec.seed)
     task = ForecastTask(spec, samples, val, head)
     figures = train(task, spec.forecaster, spec.seed, run.result("forecaster").parent, accelerator)
     if accelerator.is_main_process:
-        store(run.result("forecaster"), {"model": _plain_state(task.model.net), "figures": figures})
+        store(run.result("forecaster"), {"model": plain_state(task.model.net), "figures": figures})
     ratio = figures["of copying"]
     return f"SmoothL1 is {ratio:.3f} of that of copying the newest frame, on {note}"
 
 
 def train_head(run: RunFolder, accelerator: Accelerator) -> str:
     spec = run.spec
-    data, val_data, clips, val_clips, note = _footage(run)
+    data, val_data, clips, val_clips, note = footage(run)
     flat = [clip for of_entry in clips for clip in of_entry]
     space = CITYSCAPES if spec.head.labels == "cityscapes19" else common_space(flat)
     samples = LabelledSamples(data, clips, space, spec.seed)
@@ -94,7 +103,7 @@ def train_head(run: RunFolder, accelerator: Accelerator) -> str:
     after = task.summary(sums)
     if accelerator.is_main_process:
         content = {
-            "model": _plain_state(task.model.net),
+            "model": plain_state(task.model.net),
             "temperature": task.temperature,
             "ids": list(space.ids),
             "names": list(space.names),
@@ -130,7 +139,18 @@ def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
         raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
 
 
-def _footage(run: RunFolder) -> tuple[Sequence[DataEntry], Sequence[DataEntry], Clips, Clips, str]:
+def read_forecaster(run: RunFolder) -> tuple[NanoForecaster, Mapping[str, float]]:
+    file = run.needed("forecaster")
+    content = read_stored(file)
+    net = NanoForecaster(nano_options(run.spec))
+    try:
+        net.load_state_dict(content["model"])
+        return net.eval().requires_grad_(False), content["figures"]
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
+
+
+def footage(run: RunFolder) -> tuple[Sequence[DataEntry], Sequence[DataEntry], Clips, Clips, str]:
     """Encoded footage to train on and to judge by, and what the latter is; without data.val it is the former."""
     cache, data = _cache(run), run.spec.data
     clips, val_clips = cache.clips(data.train), cache.clips(data.val)
@@ -153,5 +173,5 @@ def _cache(run: RunFolder) -> FeatureCache:
     return FeatureCache(run.cache, backbone, encoder, encoder_identity(backbone, basis))
 
 
-def _plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
+def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
