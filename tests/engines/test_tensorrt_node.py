@@ -30,7 +30,7 @@ def test_the_cpu_serves_until_the_switch_between_two_frames(tiny: Bundle, listen
     with running_node(listener.namespace, bundle=tiny.path):
         listener.wait_active(publisher)
         assert listener.send_until(publisher, lambda: len(forecasts) >= 3)
-        assert listener.wait(lambda: "tiny encode fp16: Timing" in listener.status["engine being built"], READY)
+        assert listener.wait(lambda: "tiny encode fp16: Timing" in listener.status.get("engine being built", ""), READY)
         assert "% after 0." in listener.status["engine being built"]
         assert listener.status["engine"].startswith("openvino")
         go.touch()
@@ -43,9 +43,10 @@ def test_the_cpu_serves_until_the_switch_between_two_frames(tiny: Bundle, listen
         assert listener.status["engine being built"] == ""
     stamps = [stamp_of(message.header) for message in forecasts]
     first = next(i for i, message in enumerate(forecasts) if message.engine == "tensorrt fp16")
-    # What the CPU encoded is context of the first forecast on the GPU: not one is missing.
+    # What the CPU encoded is context of the first forecast on the GPU: a new context would take 0.6 s. Frames that come
+    # during the switch are overtaken.
     assert all(message.engine == "tensorrt fp16" for message in forecasts[first:])
-    assert stamps[first] - stamps[first - 1] == 10**8
+    assert stamps[first] - stamps[first - 1] <= 4 * 10**8
 
 
 def test_an_engine_that_was_asked_for_is_waited_for_in_sight(tiny: Bundle, listener: Listener, go: Path) -> None:
