@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -65,7 +65,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._supply: EngineSupply | None = None  # the model's, or that of the one being loaded
         self._outputs: Outputs | None = None
         self._worker: FrameWorker | None = None
-        self._subscriptions_active: list[Any] = []
+        self._inputs: list[Any] = []
         self._overtaken = 0  # in the workers before this one
         self._loading: Future[Model] | None = None
         self._declared = DeclaredParameters(self, lambda: self._health.state == "unconfigured", self._change)
@@ -109,24 +109,15 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         assert self._model is not None
         assert self._outputs is not None
         settings = self._declared.settings
-        worker = FrameWorker(
-            self, self._health, self._model, self._outputs, settings, lambda: self._engine_lost.trigger()
+        worker = self._worker = FrameWorker(
+            self, self._health, self._model, self._outputs, settings, self._engine_lost.trigger
         )
         try:
-            self._subscriptions_active = [
-                qos.subscribe(self, TRANSPORTS[settings.image_transport], "~/input/image", worker.put, qos.CAMERA),
-                qos.subscribe(
-                    self,
-                    CameraInfo,
-                    "~/input/camera_info",
-                    lambda message: setattr(worker, "camera_info", message),
-                    qos.CAMERA,
-                ),
-            ]
+            self._subscribe(CameraInfo, "~/input/camera_info", lambda message: setattr(worker, "camera_info", message))
+            self._subscribe(TRANSPORTS[settings.image_transport], "~/input/image", worker.put)
         except Exception as error:  # QoS overrides that make no sense
-            worker.close()
+            self._stop_work()
             return self._refuse(one_line(error))
-        self._worker = worker
         self._health.fatal = ""
         self._health.state = ACTIVE
         return SUCCESS
@@ -213,10 +204,12 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._supply = supply
         return Model(bundle, supply, supply.next())
 
+    def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+        self._inputs.append(qos.subscribe(self, kind, topic, callback, qos.CAMERA))
+
     def _stop_work(self) -> None:
-        for subscription in self._subscriptions_active:
-            self.destroy_subscription(subscription)
-        self._subscriptions_active = []
+        while self._inputs:
+            self.destroy_subscription(self._inputs.pop())
         if self._worker:
             self._worker.close()
             # A frame takes a moment, an engine that is being loaded anew takes longer.
@@ -231,7 +224,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         if self._supply:
             self._supply.close()
         self._outputs = self._model = self._supply = None
-        self._health.engine = ""
+        self._health.engine = self._health.building = ""
 
     def _change(self, settings: Settings) -> None:
         if self._worker:
