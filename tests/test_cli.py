@@ -1,6 +1,5 @@
 """The commands, as a user types them."""
 
-import json
 import os
 import shutil
 import signal
@@ -73,18 +72,6 @@ def test_check_names_what_is_wrong(tiny: Bundle, tmp_path: Path, capsys: pytest.
     said = capsys.readouterr()
     assert said.err.strip() == f"re2pix check: {copy}: encode.onnx is missing: copy the bundle again, whole"
     assert said.out == ""
-
-
-def test_bench_times_every_engine(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--bundle", str(tiny.path), "--runs", "5", "--json", str(tmp_path / "b.json")]) == 0
-    said = capsys.readouterr().out
-    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
-    assert {"onnxruntime fp32", "openvino fp32"} <= {row["engine"] for row in rows}
-    for row in rows:
-        assert 0 < row["encode_ms"] <= row["encode_p99_ms"]
-        assert row["both_ms"] == pytest.approx(row["encode_ms"] + row["forecast_ms"])
-        assert row["engine"] in said
-    assert main(["bench", "--bundle", str(tiny.path), "--runs", "0"]) == 2
 
 
 def test_a_replay_that_is_interrupted_leaves_nothing(tiny: Bundle, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ ROS_MODULES = set(ROS_NAMES.split())
 # PyTorch is for nets, and for what trains them; footage is read without it.
 TRAINERS = """
     cached_samples calibration export forecaster frame_encoder feature_cache head loop pca pictures renderer
-    render_export steps stored vae
+    render_export render_steps steps stored vae
 """
 TORCH_MODULES = {
     "nets",
