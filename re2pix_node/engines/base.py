@@ -149,7 +149,7 @@ def check_signature(bundle: Bundle, graph: str, found: Signature, expected: Sign
 
 
 def one_line(error: BaseException) -> str:
-    """The message without line breaks. Of a long one the middle is left out: runtimes put the paths of their sources first
-    and the cause last."""
+    """The message without line breaks. Of a long one the middle is left out: runtimes name the files of their sources
+    first, and the cause last."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:100]} ... {text[-195:]}"
