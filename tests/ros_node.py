@@ -98,14 +98,16 @@ class Listener:
         """Until the node subscribes to what this publishes."""
         assert self.wait(lambda: publisher.get_subscription_count() > 0, READY), self.message
 
-    def send_until(self, publisher, enough: Callable[[], bool], make=image, start: int = 10**18) -> bool:
+    def send_until(
+        self, publisher, enough: Callable[[], bool], make=image, start: int = 10**18, pause: float = 0.05
+    ) -> bool:
         """Sends frames 0.1 s apart by their stamps until it is enough. What is sent before the two are connected is
         lost, as a camera's first images are."""
         for i in range(400):
             if enough():
                 return True
             publisher.publish(make(drive.frame(i / 10, 256, 128), start + i * 10**8))
-            self.spin(0.05)
+            self.spin(pause)
         return enough()
 
     def call(self, kind: type, service: str, request: Any) -> Any:

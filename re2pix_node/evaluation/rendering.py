@@ -1,0 +1,159 @@
+"""How good the pictures of a run's renderer are, beside copying, moving on, and what its autoencoder gives back.
+
+Of each picture PSNR, SSIM and LPIPS against the true one, and the mIoU of its segmentation, by the run's encoder and
+head, against the segmentation of the true one: temporal semantic consistency.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from re2pix_node.evaluation.bootstrap import figure, resampling
+from re2pix_node.evaluation.metrics import mean_iou
+from re2pix_node.evaluation.perceptual import Lpips, psnr, ssim
+from re2pix_node.geometry import fit_frame
+from re2pix_node.manifest import NANOSECONDS
+from re2pix_node.nets.render_vae import pictures_of, planes_of
+from re2pix_node.nets.renderer import finished, moved_on, sample
+from re2pix_node.training.clips import Clip, Sample, samples
+from re2pix_node.training.frame_encoder import feature_encoder
+from re2pix_node.training.render_steps import read_renderer, read_vae
+from re2pix_node.training.run_folder import RunFolder
+from re2pix_node.training.steps import read_basis, read_forecaster, read_head
+
+Picture = NDArray[np.uint8]
+COPY, MOVED, CEILING, PREDICTED, TRUE = "copy", "moved", "vae", "predicted", "true"
+ROWS = {
+    COPY: "the newest picture as it is",
+    MOVED: "the newest picture moved on as forecast",
+    CEILING: "the true picture through the autoencoder",
+    PREDICTED: "rendered from predicted features",
+    TRUE: "rendered from the true picture's features",
+}
+SCORES = ("psnr", "ssim", "lpips")
+MOST = 100.0  # dB counted for a picture that is exactly right
+
+
+@dataclass(frozen=True)
+class Future:
+    """A horizon of a sample: the true picture, and what each row takes for it."""
+
+    seconds: float
+    true: Picture
+    said: dict[str, Picture]
+
+
+class Painter:
+    """All that a run has learnt, at work on samples."""
+
+    def __init__(self, run: RunFolder, sampling: int | None = None, guidance: float | None = None) -> None:
+        spec = self._spec = run.spec
+        self.time = spec.time
+        self._encoder = feature_encoder(spec.backbone, read_basis(run)).eval()
+        self._forecaster = read_forecaster(run)[0]
+        self._head, self.space, _ = read_head(run)
+        self._coder = read_vae(run)
+        self._net = read_renderer(run, self._coder)
+        self._sampling = sampling or spec.renderer.sampling
+        self._guidance = spec.renderer.guidance if guidance is None else guidance
+
+    def fitted(self, frame: Picture) -> Picture:
+        backbone = self._spec.backbone
+        return fit_frame(frame, backbone.height, backbone.width, backbone.fit)[0]
+
+    @torch.inference_mode()
+    def futures(self, moment: Sample, seed: int, only_last: bool) -> list[Future]:
+        o = self._forecaster.options
+        context = torch.from_numpy(np.stack([self.fitted(frame) for frame in moment.context]))
+        future = torch.from_numpy(np.stack([self.fitted(frame) for frame in moment.future]))
+        said, displacements = self._forecaster(self._encoder(context)[None])
+        painted = []
+        for k in range(len(o.horizons))[-1 if only_last else 0 :]:
+            shape = 1, self._coder.latents, o.height, o.width
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+            moved = moved_on(context[-1:], displacements[:, k])
+            latents = self._coder.encode(moved)
+            true = self._encoder(future[k : k + 1])[..., : o.channels]
+            ahead = torch.tensor([float(o.horizons[k])])
+
+            def draw(features: Tensor) -> Picture:
+                found = sample(self._net, noise, features, latents, ahead, self._sampling, self._guidance)  # noqa: B023
+                return _first(finished(self._coder, found, latents, moved))  # noqa: B023
+
+            rows = {
+                COPY: context[-1].numpy(),
+                MOVED: _first(moved),
+                CEILING: _first(self._coder.decode(self._coder.encode(planes_of(future[k : k + 1])))),
+                PREDICTED: draw(said[:, k]),
+                TRUE: draw(true),
+            }
+            seconds = o.horizons[k] * moment.spacing / NANOSECONDS
+            painted.append(Future(seconds, future[k].numpy(), rows))
+        return painted
+
+    @torch.inference_mode()
+    def segmented(self, pictures: Sequence[Picture]) -> NDArray[np.int64]:
+        """[n, 2 h, 2 w]: numbers of the head's classes."""
+        features = self._encoder(torch.from_numpy(np.stack(pictures)))[..., : self._spec.pca.channels]
+        classes: NDArray[np.int64] = self._head(features).argmax(1).numpy()
+        return classes
+
+
+def _first(planes: Tensor) -> Picture:
+    return np.asarray(pictures_of(planes)[0].numpy())
+
+
+@dataclass
+class RenderTally:
+    """What one row gave at one horizon, summed over the pictures of a clip."""
+
+    confusion: NDArray[np.float64]  # [true class, said class or another]
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(SCORES) + 1))  # and the number of pictures
+
+
+def judge_clip(
+    painter: Painter, lpips: Lpips, clip: Clip, every: int, only_last: bool
+) -> tuple[list[dict[str, RenderTally]], list[Future]]:
+    """The tallies by horizon and row, and the last horizon of every sample to look at."""
+    tallies: list[dict[str, RenderTally]] = []
+    shown: list[Future] = []
+    classes = len(painter.space.ids)
+    for seed, moment in enumerate(samples(clip, painter.time, every)):
+        futures = painter.futures(moment, seed, only_last)
+        tallies = tallies or [{row: RenderTally(np.zeros((classes, classes + 1))) for row in ROWS} for _ in futures]
+        for of_horizon, future in zip(tallies, futures, strict=True):
+            add_future(of_horizon, future, painter.segmented([future.true, *future.said.values()]), lpips)
+        shown.append(futures[-1])
+    return tallies, shown
+
+
+def add_future(tallies: dict[str, RenderTally], future: Future, segmented: NDArray[np.int64], lpips: Lpips) -> None:
+    """`segmented`: the true picture's, then each row's."""
+    true, *others = segmented
+    for (row, picture), classes in zip(future.said.items(), others, strict=True):
+        tally = tallies[row]
+        same = min(psnr(picture, future.true), MOST), ssim(picture, future.true), lpips(picture, future.true)
+        tally.sums += *same, 1
+        count = len(tally.confusion)
+        pairs = np.bincount((true * (count + 1) + classes).ravel(), minlength=count * (count + 1))
+        tally.confusion += pairs.reshape(count, count + 1)
+
+
+def figures(clips: Sequence[list[dict[str, RenderTally]]]) -> list[dict[str, dict[str, Any]]]:
+    """By horizon, row and score: the value, with a 95% interval over clips."""
+    weights = resampling(len(clips))
+    found = []
+    for horizon in range(len(clips[0])):
+        rows = {}
+        for row in clips[0][horizon]:
+            sums = weights @ np.stack([clip[horizon][row].sums for clip in clips])
+            confusion = np.tensordot(weights, np.stack([clip[horizon][row].confusion for clip in clips]), 1)
+            rows[row] = {name: figure(sums[:, i] / sums[:, -1]) for i, name in enumerate(SCORES)}
+            rows[row]["miou"] = figure(mean_iou(confusion))
+        found.append(rows)
+    return found

@@ -1,0 +1,79 @@
+"""The steps that make forecasts pictures: vae, renderer. Unlike the others they need diffusers."""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+
+from re2pix_node.errors import TrainingError
+from re2pix_node.nets.render_vae import PictureCoder, vae_facts, vae_of
+from re2pix_node.nets.renderer import Renderer
+from re2pix_node.training.frame_encoder import load_backbone
+from re2pix_node.training.loop import train
+from re2pix_node.training.pictures import clip_pictures
+from re2pix_node.training.renderer import RenderSamples, RenderTask, renderer_options
+from re2pix_node.training.run_file import DataEntry
+from re2pix_node.training.run_folder import RunFolder
+from re2pix_node.training.steps import Clips, footage, plain_state, read_forecaster
+from re2pix_node.training.stored import read_stored, store
+from re2pix_node.training.vae import Crops, VaeTask
+
+
+def train_vae(run: RunFolder, accelerator: Accelerator) -> str:
+    spec = run.spec
+    data, val_data, clips, val_clips, note = footage(run)
+
+    def crops(entries: Sequence[DataEntry], of_entries: Clips) -> Crops:
+        weights = [entry.weight for entry, of_entry in zip(entries, of_entries, strict=True) for _ in of_entry]
+        return Crops(clip_pictures(entries, of_entries, spec.backbone), weights, spec.vae.crop, spec.seed)
+
+    torch.manual_seed(spec.seed)
+    task = VaeTask(spec, crops(data, clips), crops(val_data, val_clips), load_backbone(spec.backbone))
+    folder = run.result("vae").parent
+    folder.mkdir(exist_ok=True)
+    figures = task.judged() if spec.vae.pretrained else train(task, spec.vae, spec.seed, folder, accelerator)
+    task.normalise()
+    if accelerator.is_main_process:
+        net = task.model.net
+        store(run.result("vae"), {"vae": vae_facts(net.vae), "model": plain_state(net), "figures": figures})
+    return f"pictures come back with a PSNR of {figures['psnr']:.2f} dB, on {note}"
+
+
+def train_renderer(run: RunFolder, accelerator: Accelerator) -> str:
+    spec = run.spec
+    coder, forecaster = read_vae(run), read_forecaster(run)[0]
+    data, val_data, clips, val_clips, note = footage(run)
+
+    def samples(entries: Sequence[DataEntry], of_entries: Clips) -> RenderSamples:
+        pictures = clip_pictures(entries, of_entries, spec.backbone)
+        return RenderSamples(entries, of_entries, pictures, spec.time, spec.seed)
+
+    torch.manual_seed(spec.seed)
+    task = RenderTask(spec, samples(data, clips), samples(val_data, val_clips), coder, forecaster)
+    figures = train(task, spec.renderer, spec.seed, run.result("renderer").parent, accelerator)
+    if accelerator.is_main_process:
+        store(run.result("renderer"), {"model": plain_state(task.model.net), "figures": figures})
+    error = figures["of moving on"]
+    return f"the error of latents is {error:.3f} of that of the newest picture moved on, on {note}"
+
+
+def read_vae(run: RunFolder) -> PictureCoder:
+    """The autoencoder, frozen."""
+    file = run.needed("vae")
+    content = read_stored(file)
+    try:
+        coder = PictureCoder(vae_of(content["vae"]))
+        coder.load_state_dict(content["model"])
+        return coder.eval().requires_grad_(False)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
+
+
+def read_renderer(run: RunFolder, coder: PictureCoder) -> Renderer:
+    file = run.needed("renderer")
+    net = Renderer(renderer_options(run.spec, coder.latents))
+    try:
+        net.load_state_dict(read_stored(file)["model"])
+        return net.eval().requires_grad_(False)
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None

@@ -1,0 +1,208 @@
+"""The renderer: it begins with the picture moved on, and learns what features tell. Its graph draws what it draws."""
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from re2pix_node.nets.mobilesam import MobileSamEncoder
+from re2pix_node.nets.nano import NanoForecaster, NanoOptions
+from re2pix_node.nets.onnx_export import exported
+from re2pix_node.nets.render_vae import PictureCoder, VaeOptions, build_vae, pictures_of, planes_of, unlikeness
+from re2pix_node.nets.renderer import (
+    Renderer,
+    RendererOptions,
+    RenderGraph,
+    finished,
+    likely,
+    moved_on,
+    sample,
+    sigmas,
+)
+from tests.helpers import drive
+
+OPTIONS = RendererOptions(channels=6, latents=4, height=8, width=16, hidden=32, depth=1, heads=2)
+VAE = VaeOptions(width=8, latents=4, encoder_blocks=(0, 1, 1), decoder_blocks=(1, 1, 1))
+NANO = NanoOptions(
+    channels=6, carried=16, height=8, width=16, context=2, horizons=(1, 3),
+    hidden=12, depth=1, heads=2, motion_hidden=8, motion_depth=1,
+)  # fmt: skip
+
+
+def latents(number: int, seed: int, channels: int = 4) -> torch.Tensor:
+    return torch.randn(number, channels, 8, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def cells(number: int, seed: int) -> torch.Tensor:
+    return latents(number, seed, 6).permute(0, 2, 3, 1)
+
+
+def small_coder() -> PictureCoder:
+    torch.manual_seed(3)
+    return PictureCoder(build_vae(VAE)).eval().requires_grad_(False)
+
+
+def test_it_weighs_the_noisy_picture_against_the_moved_one() -> None:
+    net, noisy, moved = Renderer(OPTIONS), latents(2, 0), latents(2, 1)
+    given = noisy, torch.tensor([1.0, 0.001]), cells(2, 2), moved, torch.tensor([1.0, 3.0])
+    said = net(*given)
+    torch.testing.assert_close(said[0], moved[0])  # of pure noise nothing is known
+    torch.testing.assert_close(said[1], noisy[1], atol=0.01, rtol=0)
+    torch.nn.init.normal_(net.leave.weight, std=0.2)
+    assert (net(*given)[0] - moved[0]).abs().mean() > 0.1
+    torch.testing.assert_close(net(*given)[1], noisy[1], atol=0.01, rtol=0)  # a picture all but clean stays
+
+
+def test_the_first_guess_is_the_best_for_what_lies_around_the_moved_picture() -> None:
+    """Against a spread of 0.7 around it, no other share of the noisy latents has a smaller error."""
+    moved = latents(64, 0)
+    clean = moved + 0.7 * latents(64, 1)
+    for sigma in (0.3, 0.6, 0.9):
+        noisy = (1 - sigma) * clean + sigma * latents(64, 2)
+        said = likely(noisy, torch.tensor(sigma), moved)
+        error = (said - clean).square().mean()
+        for other in (0.7, 1.3):
+            assert error < (moved + other * (said - moved) - clean).square().mean()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8])
+def test_sampling_is_that_of_diffusers(steps: int) -> None:
+    net, moved, told, ahead = Renderer(OPTIONS), latents(1, 1), cells(1, 2), torch.tensor([2.0])
+    torch.nn.init.normal_(net.leave.weight, std=0.2)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler.set_timesteps(sigmas=sigmas(steps)[:-1])
+    with torch.inference_mode():
+        expected = latents(1, 0)
+        for sigma, timestep in zip(scheduler.sigmas, scheduler.timesteps, strict=False):
+            velocity = (expected - net(expected, sigma[None], told, moved, ahead)) / sigma
+            expected = scheduler.step(velocity, timestep, expected).prev_sample
+        found = sample(net, latents(1, 0), told, moved, ahead, steps, 1.0)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_guidance_goes_beyond_what_features_change() -> None:
+    net, moved, told, ahead = Renderer(OPTIONS), latents(1, 1), cells(1, 2), torch.tensor([2.0])
+    torch.nn.init.normal_(net.leave.weight, std=0.2)
+    with torch.inference_mode():
+        none = sample(net, latents(1, 0), torch.zeros_like(told), moved, ahead, 1, 1.0)
+        plain = sample(net, latents(1, 0), told, moved, ahead, 1, 1.0)
+        double = sample(net, latents(1, 0), told, moved, ahead, 1, 2.0)
+    assert (plain - none).abs().max() > 0.01
+    torch.testing.assert_close(double - plain, plain - none, atol=1e-4, rtol=1e-3)
+
+
+def test_it_learns_what_features_tell() -> None:
+    """What the first channel says has come to the moved picture."""
+    torch.manual_seed(0)
+    net = Renderer(OPTIONS)
+    optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
+
+    def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        moved, told = latents(16, seed), cells(16, seed + 1)
+        return moved, told, moved + told.permute(0, 3, 1, 2)[:, :1]
+
+    ahead = torch.ones(16)
+    for step in range(150):
+        moved, told, clean = drawn(10 * step)
+        sigma = torch.rand(16, generator=torch.Generator().manual_seed(step)).clamp(min=0.05)
+        share = sigma.view(-1, 1, 1, 1)
+        said = net((1 - share) * clean + share * latents(16, 10 * step + 2), sigma, told, moved, ahead)
+        loss = ((said - clean) / share).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    moved, told, clean = drawn(100_000)
+    with torch.inference_mode():
+        found = sample(net, latents(16, 5), told, moved, ahead, 4, 1.0)
+        blind = sample(net, latents(16, 5), torch.zeros_like(told), moved, ahead, 4, 1.0)
+    error, untold, begun = ((x - clean).square().mean() for x in (found, blind, moved))
+    assert error < 0.5 * begun
+    assert error < 0.5 * untold
+
+
+def test_a_picture_moves_by_whole_cells_as_it_is() -> None:
+    now = torch.from_numpy(np.stack([drive.frame(0.0, 128, 64)]))
+    right = torch.zeros(1, 2, 8, 16)
+    right[:, 0] = 2
+    moved = pictures_of(moved_on(now, right))
+    assert (moved[:, :, :-16] == now[:, :, 16:]).all()
+
+
+def test_detail_is_kept_where_the_moved_picture_stands() -> None:
+    coder = small_coder()
+    moved = planes_of(torch.from_numpy(drive.frame(0.0, 128, 64)[None]))
+    plain = coder.encode(moved)
+    torch.testing.assert_close(finished(coder, plain, plain, moved), moved, atol=1e-5, rtol=0)
+    changed = plain + torch.where(torch.arange(16) < 8, 0.0, 20.0)
+    found, decoded = finished(coder, changed, plain, moved), coder.decode(changed)
+    torch.testing.assert_close(found[..., 68:], decoded[..., 68:])
+    assert (found[..., :32] - moved[..., :32]).abs().mean() < 0.1 * (decoded - moved)[..., :32].abs().mean()
+
+
+def test_bytes_survive_the_way_to_planes_and_back() -> None:
+    pictures = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    assert (pictures_of(planes_of(pictures)) == pictures).all()
+
+
+def test_latents_are_normalised_and_come_back_the_same() -> None:
+    coder = small_coder()
+    planes = planes_of(torch.from_numpy(drive.frame(0.0, 128, 64)[None]))
+    decoded, raw = coder.decode(coder.encode(planes)), coder.encode(planes)
+    coder.mean.fill_(0.3)
+    coder.std.fill_(2.0)
+    torch.testing.assert_close(coder.encode(planes), (raw - 0.3) / 2)
+    torch.testing.assert_close(coder.decode(coder.encode(planes)), decoded, atol=1e-4, rtol=0)
+    assert raw.shape == (1, 4, 8, 16)
+
+
+def test_looks_are_the_same_for_the_same_and_differ_more_for_other_places() -> None:
+    torch.manual_seed(0)
+    backbone = MobileSamEncoder().eval()
+    one, near, far = (planes_of(torch.from_numpy(drive.frame(t, 128, 64)[None])) for t in (0.0, 0.1, 3.0))
+    with torch.inference_mode():
+        same, little, much = (float(unlikeness(backbone, one, other)) for other in (one, near, far))
+    assert same == 0
+    assert 0 < little < much
+
+
+def test_options_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="the grid must be even, is 15 x 8"):
+        RendererOptions(channels=6, latents=4, height=8, width=15)
+    with pytest.raises(ValueError, match="cannot be shared by 5 heads"):
+        RendererOptions(channels=6, latents=4, height=8, width=16, heads=5)
+    with pytest.raises(ValueError, match="make 4 pixels a latent, must be 8"):
+        VaeOptions(patch=1)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_the_graph_draws_what_pytorch_draws_in_every_engine(guidance: float) -> None:
+    torch.manual_seed(0)
+    net, forecaster = Renderer(OPTIONS), NanoForecaster(NANO)
+    torch.nn.init.normal_(net.leave.weight, std=0.1)
+    torch.nn.init.normal_(forecaster.motion.change.weight, std=0.05)
+    graph = RenderGraph(net, small_coder(), forecaster, 3, guidance).eval()
+    inputs = {
+        "features": cells(1, 2),
+        "frame": torch.from_numpy(drive.frame(0.0, 128, 64)[None]),
+        "horizon": torch.tensor([1.0]),
+        "noise": latents(1, 0),
+        **{f"context_{i}": torch.randn(1, 8, 16, 22, generator=torch.Generator().manual_seed(i)) for i in range(2)},
+    }
+    with torch.inference_mode():
+        expected = graph(*inputs.values()).numpy().astype(int)
+        other_noise = graph(*(inputs | {"noise": latents(1, 9)}).values()).numpy().astype(int)
+        nearer = graph(*(inputs | {"horizon": torch.tensor([0.0])}).values()).numpy().astype(int)
+    assert expected.shape == (1, 64, 128, 3)
+    assert (other_noise != expected).mean() > 0.2
+    assert (nearer != expected).mean() > 0.1
+    data = exported(graph, inputs, ["image"]).SerializeToString()
+    fed = {name: tensor.numpy() for name, tensor in inputs.items()}
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (by_onnxruntime,) = session.run(["image"], fed)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for found in (by_onnxruntime, compiled(fed)["image"]):
+        assert found.dtype == np.uint8
+        assert (np.abs(found.astype(int) - expected) > 2).mean() < 0.01

@@ -1,0 +1,315 @@
+"""The steps vae and renderer: pictures beside features, what they are trained on, and the commands from end to end."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from re2pix_node.cli import main
+from re2pix_node.errors import TrainingError
+from re2pix_node.geometry import fit_frame
+from re2pix_node.nets.mobilesam import MobileSamEncoder
+from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.nets.render_vae import PictureCoder, build_vae
+from re2pix_node.training.clips import open_clips
+from re2pix_node.training.feature_cache import CachedClip
+from re2pix_node.training.forecaster import nano_options
+from re2pix_node.training.pictures import clip_pictures
+from re2pix_node.training.render_export import blank_inputs, render_graph
+from re2pix_node.training.render_export import main as export
+from re2pix_node.training.render_steps import read_renderer, read_vae
+from re2pix_node.training.renderer import (
+    RenderSamples,
+    RenderTask,
+    kept_channels,
+    predicted_share,
+    renderer_options,
+)
+from re2pix_node.training.run_file import DataEntry, RendererSpec, RunFile, differences, read_run_file
+from re2pix_node.training.run_folder import read_run_folder
+from re2pix_node.training.vae import Crops, VaeTask, initial_vae, vae_options
+from tests.helpers import drive
+from tests.training.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
+from tests.training.test_cached_samples import OWN
+
+QUICK = {"steps": 4, "batch": 4, "val_every": 2, "val_batches": 2}
+SMALL_VAE = {**QUICK, "crop": 32, "model": {"width": 8, "latents": 4}}
+SMALL_RENDERER = {**QUICK, "model": {"hidden": 16, "depth": 1, "heads": 2}}
+CHANNELS = 12
+
+
+def spec_of(folder: Path, vae: dict | None = None, renderer: dict | None = None) -> RunFile:
+    vae, renderer = {**SMALL_VAE, **(vae or {})}, {**SMALL_RENDERER, **(renderer or {})}
+    return read_run_file(write_run(folder / "run.yaml", vae=vae, renderer=renderer))
+
+
+def encoded_clip(folder: Path, frames: int, rate: float) -> CachedClip:
+    """Features that are the number of their frame."""
+    folder.mkdir(parents=True)
+    shape = (frames, HEIGHT // 8, WIDTH // 8, CHANNELS + 16)
+    np.save(folder / "features.npy", np.ones(shape, np.float16) * np.arange(frames)[:, None, None, None])
+    clip = open_clips(folder.parent / "drive")[0]
+    np.save(folder / "stamps.npy", np.array(clip.stamps)[:frames])
+    np.save(folder / "labelled.npy", np.zeros(0, np.int64))
+    return CachedClip(folder, "drive", OWN, ())
+
+
+def test_pictures_lie_beside_features_frame_by_frame(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "drive")
+    spec = spec_of(tmp_path)
+    entry = DataEntry(str(tmp_path / "drive"), mirror=True)
+    plain, mirrored = (encoded_clip(tmp_path / name, 14, 7.0) for name in ("plain", "mirrored"))
+    np.save(plain.path / "stamps.npy", plain.stamps[::3])  # as `rate` thins it out
+    pictures = clip_pictures([entry], [[dataclasses.replace(plain), mirrored]], spec.backbone)
+    frames = list(open_clips(tmp_path / "drive")[0].frames(range(14)))
+    fitted = [fit_frame(frame, HEIGHT, WIDTH, "crop")[0] for frame in frames]
+    np.testing.assert_array_equal(pictures[0], np.stack(fitted[::3]))
+    np.testing.assert_array_equal(pictures[1], np.stack(fitted)[:, :, ::-1])
+    written = (plain.path / "pictures.npy").stat().st_mtime_ns
+    clip_pictures([entry], [[plain, mirrored]], spec.backbone)
+    assert (plain.path / "pictures.npy").stat().st_mtime_ns == written
+
+
+def numbered(frames: int, first: int = 0) -> np.ndarray:
+    """Pictures whose red is the number of the frame, green the row, blue the column."""
+    made = np.zeros((frames, HEIGHT, WIDTH, 3), np.uint8)
+    made[..., 0] = first + np.arange(frames)[:, None, None]
+    made[..., 1] = np.arange(HEIGHT)[:, None]
+    made[..., 2] = np.arange(WIDTH)
+    return made
+
+
+def test_crops_are_parts_of_frames_drawn_by_seed_and_step() -> None:
+    crops = Crops([numbered(10), numbered(20, 100)], [1.0, 1.0], 16, seed=4)
+    cut = crops.random(1, 300)
+    assert cut.shape == (300, 16, 16, 3)
+    assert (cut[:, 1:, :, 1] - cut[:, :-1, :, 1] == 1).all()
+    assert (cut[:, :, 1:, 2] - cut[:, :, :-1, 2] == 1).all()
+    assert cut[:, 0, 0, 1].max() == HEIGHT - 16
+    assert cut[:, 0, 0, 1].min() == 0
+    assert len(np.unique(cut[:, 0, 0, 0])) > 25
+    assert (crops.random(1, 300) == cut).all()
+    assert (crops.random(2, 300) != cut).any()
+    assert [tuple(frame.shape) for frame in crops.spread(3)] == [(1, HEIGHT, WIDTH, 3)] * 3
+
+
+def test_the_autoencoder_learns_and_knows_its_latents(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "drive")
+    frames = open_clips(tmp_path / "drive")[0].frames(range(14))
+    pictures = np.stack([fit_frame(frame, HEIGHT, WIDTH, "crop")[0] for frame in frames])
+    torch.manual_seed(0)
+    spec = spec_of(tmp_path, vae={"batch": 8, "noise": 0.1})
+    crops = Crops([pictures], [1.0], spec.vae.crop, 0)
+    task = VaeTask(spec, crops, crops, MobileSamEncoder().eval().requires_grad_(False))
+
+    begun = task.judged()
+    optimizer = torch.optim.Adam(task.model.parameters(), 5e-3)
+    for step in range(60):
+        loss, figures = task.model(**task.batch(step, 0, 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert set(figures) == {"pixels", "looks", "size"}
+    assert task.judged()["psnr"] > begun["psnr"] + 3
+    assert task.judged()["looks"] < begun["looks"]
+    task.normalise()
+    with torch.no_grad():
+        latents = torch.cat(
+            [
+                task.model.net.encode(batch["pictures"].permute(0, 3, 1, 2) / 127.5 - 1)
+                for batch in task.val_batches(0, 1)
+            ]
+        )
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=0.2, rtol=0)
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=0.2, rtol=0)
+
+
+def render_task(folder: Path, **renderer: object) -> RenderTask:
+    write_pictures(folder / "drive")
+    spec = spec_of(folder, renderer=renderer)
+    clip = encoded_clip(folder / "clip", 14, 7.0)
+    entry = DataEntry(str(folder / "drive"))
+    samples = RenderSamples([entry], [[clip]], [numbered(14)], spec.time, spec.seed)
+    torch.manual_seed(0)
+    coder = PictureCoder(build_vae(vae_options(spec))).eval().requires_grad_(False)
+    forecaster = NanoForecaster(nano_options(spec)).eval().requires_grad_(False)
+    return RenderTask(spec, samples, samples, coder, forecaster)
+
+
+def test_samples_are_of_one_moment_and_its_future(tmp_path: Path) -> None:
+    task = render_task(tmp_path)
+    batch = task.batch(3, 0, 1)
+    now, then = batch["pictures"].unbind(1)
+    last = batch["context"][:, -1, 0, 0, 0]
+    assert (now[:, 0, 0, 0] == last).all()
+    assert (then[:, 0, 0, 0] == batch["future"][:, 0, 0, 0]).all()
+    spacing = last - batch["context"][:, -2, 0, 0, 0]
+    assert (batch["future"][:, 0, 0, 0] - last == spacing * (batch["horizon"] + 1)).all()
+    again = task.batch(3, 0, 1)
+    assert all((again[name] == batch[name]).all() for name in batch)
+    halves = [task.batch(3, rank, 2) for rank in range(2)]
+    assert all((halves[1][name] == batch[name][1::2]).all() for name in batch)
+
+
+def test_no_channel_is_told_that_nested_dropout_took(tmp_path: Path) -> None:
+    """What the network hears is a prefix of the features, true or said by the forecaster."""
+    task = render_task(tmp_path)
+    heard = {}
+    task.model.net.register_forward_pre_hook(lambda _, given: heard.update(features=given[2]))
+    batch = task.batch(3, 0, 1)
+    batch["kept"] = torch.tensor([0, 5, CHANNELS, CHANNELS])
+    batch["predicted"] = torch.tensor([False, False, False, True])
+    task.model(**batch)
+    told, future = heard["features"], batch["future"][..., :CHANNELS]
+    assert (told[0] == 0).all()
+    assert (told[1, ..., :5] == future[1, ..., :5]).all()
+    assert (told[1, ..., 5:] == 0).all()
+    assert (told[2] == future[2]).all()
+    said, *_ = task.model.given(**{name: batch[name] for name in ("context", "pictures", "horizon")})
+    torch.testing.assert_close(told[3], said[3])
+    assert (told[3] != future[3]).any()
+
+
+def test_both_strategies_have_their_switch() -> None:
+    spec = RendererSpec(steps=100, nested=0.5, dropped=0.1, predicted=0.8, rise=0.5)
+    assert [round(predicted_share(spec, step), 2) for step in (0, 25, 50, 100)] == [0, 0.4, 0.8, 0.8]
+    chances = np.random.default_rng(0).random((2, 20_000))
+    kept = kept_channels(spec, CHANNELS, chances)
+    assert abs((kept == 0).mean() - 0.1) < 0.01
+    part = kept[(kept > 0) & (kept < CHANNELS)]
+    assert abs(len(part) / len(kept) - 0.5 * (CHANNELS - 1) / CHANNELS) < 0.01
+    assert abs(np.bincount(part, minlength=CHANNELS)[1:] / len(part) - 1 / (CHANNELS - 1)).max() < 0.01
+    off = dataclasses.replace(spec, nested=0.0, dropped=0.0, predicted=0.0)
+    assert (kept_channels(off, CHANNELS, chances) == CHANNELS).all()
+    assert predicted_share(off, 100) == 0
+
+
+def test_validation_begins_at_the_moved_picture(tmp_path: Path) -> None:
+    task = render_task(tmp_path)
+    sums = task.empty()
+    with torch.no_grad():
+        for batch in task.val_batches(0, 1):
+            for name, value in task.measure(task.model, batch).items():
+                sums[name] += value
+    assert sums["moved"] > 0
+    assert task.summary(sums)["of moving on"] == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run up to its renderer, made by the commands."""
+    folder = tmp_path_factory.mktemp("rendered")
+    make_footage(folder)
+    write_run(folder / "run.yaml", vae=SMALL_VAE, renderer=SMALL_RENDERER)
+    for step in ("pca", "forecaster", "vae", "renderer"):
+        assert main(["train", step, str(folder / "run.yaml"), "-o", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_the_commands_leave_a_renderer_that_can_be_read(trained: Path) -> None:
+    run = read_run_folder(trained)
+    coder = read_vae(run)
+    net = read_renderer(run, coder)
+    assert net.options == renderer_options(run.spec, 4)
+    assert float(net.leave.weight.abs().sum()) > 0
+    assert float((coder.std - 1).abs().max()) > 0
+    for step in ("vae", "renderer"):
+        lines = [json.loads(line) for line in (trained / step / "log.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [2, 4]
+
+
+def small_kl(channels: tuple[int, ...]) -> AutoencoderKL:
+    stages = len(channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * stages, up_block_types=("UpDecoderBlock2D",) * stages,
+        block_out_channels=channels, layers_per_block=1, norm_num_groups=4, latent_channels=4,
+    )  # fmt: skip
+
+
+def test_an_autoencoder_of_diffusers_is_used_as_it_is(trained: Path) -> None:
+    """Nothing of it is trained, and it is stored whole: its own folder may go."""
+    folder = trained.parent
+    torch.manual_seed(1)
+    given = small_kl((8, 8, 8, 8))
+    given.save_pretrained(folder / "kl")
+    file = write_run(folder / "kl.yaml", vae={**SMALL_VAE, "pretrained": "kl"})
+    for step in ("pca", "vae"):
+        assert main(["train", step, str(file), "-o", str(folder / "kl-run")]) == 0
+    coder = read_vae(read_run_folder(folder / "kl-run"))
+    for name, tensor in given.state_dict().items():
+        torch.testing.assert_close(coder.vae.state_dict()[name], tensor)
+    planes = torch.rand(1, 3, HEIGHT, WIDTH) * 2 - 1
+    with torch.inference_mode():
+        expected = given.encode(planes).latent_dist.mean
+        torch.testing.assert_close(coder.encode(planes), (expected - coder.mean) / coder.std)
+        assert coder.decode(coder.encode(planes)).shape == planes.shape
+
+
+def test_an_autoencoder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    small_kl((8, 8)).save_pretrained(tmp_path / "flat")
+    with pytest.raises(TrainingError, match="flat: has 2 pixels a latent, must have 8"):
+        initial_vae(spec_of(tmp_path, vae={"pretrained": "flat"}))
+    with pytest.raises(TrainingError, match="nothing: no autoencoder of diffusers can be read"):
+        initial_vae(spec_of(tmp_path, vae={"pretrained": "nothing"}))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text(json.dumps({"_class_name": "VQModel"}))
+    with pytest.raises(TrainingError, match="other: is of the kind VQModel; known are AutoencoderTiny, AutoencoderKL"):
+        initial_vae(spec_of(tmp_path, vae={"pretrained": "other"}))
+
+
+def test_the_run_of_the_renderer_is_that_of_the_shipped_bundle_and_goes_on() -> None:
+    folder = Path(__file__).parents[2] / "config/train"
+    shipped, further = (read_run_file(folder / f"{name}.yaml") for name in ("nano", "renderer"))
+    assert {name.partition(".")[0] for name in differences(shipped, further)} == {"vae", "renderer"}
+    assert renderer_options(further, vae_options(further).latents).hidden == 256
+
+
+def test_the_graph_of_a_run_draws_by_its_seed(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "render.onnx"
+    assert export([str(trained), "-o", str(file)]) == 0
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    blank = blank_inputs(render_graph(read_run_folder(trained)))
+    assert [given.name for given in session.get_inputs()] == list(blank)
+
+    def draw(seed: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal(blank["noise"].shape, np.float32)
+        frame = fit_frame(drive.frame(1.0, WIDTH, HEIGHT), HEIGHT, WIDTH, "crop")[0][None]
+        fed = {name: tensor.numpy() for name, tensor in blank.items()}
+        return session.run(["image"], fed | {"noise": noise, "frame": frame})[0]
+
+    assert draw(1).shape == (1, HEIGHT, WIDTH, 3)
+    assert (draw(1) == draw(1)).all()
+    assert (draw(2) != draw(1)).any()
+    assert export([str(trained), "-o", str(file)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_what_is_missing_or_does_not_fit_is_told(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained.parent
+    other = folder / "other.yaml"
+    write_run(other, vae={**SMALL_VAE, "noise": 0.2}, renderer=SMALL_RENDERER)
+    assert main(["train", "renderer", str(other), "-o", str(trained)]) == 2
+    assert "vae.noise is another" in capsys.readouterr().err
+    assert main(["train", "renderer", str(other), "-o", str(tmp_path / "new")]) == 2
+    assert "vae/weights.pt: is missing: make it first: re2pix train vae" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match=r"small: renderer\.model: unknown field 'hiden'; known are"):
+        renderer_options(spec_of(tmp_path, renderer={"model": {"hiden": 3}}), 4)
+    with pytest.raises(TrainingError, match=r"small: vae\.model: patch 2 and 1 encoder_blocks make 2 pixels"):
+        vae_options(spec_of(tmp_path, vae={"model": {"encoder_blocks": [1]}}))
+    coarse = dataclasses.replace(
+        read_run_file(other), backbone=dataclasses.replace(spec_of(tmp_path).backbone, cell=16)
+    )
+    with pytest.raises(TrainingError, match=r"backbone\.cell: a latent covers 8 pixels, .* is 16"):
+        renderer_options(coarse, 4)
+    with pytest.raises(TrainingError, match="not be more than 1 together"):
+        spec_of(tmp_path, renderer={"nested": 0.8, "dropped": 0.3})
