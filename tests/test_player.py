@@ -145,7 +145,8 @@ def test_signals_end_a_loop(drive_bag: Path, listener: Listener, tmp_path: Path,
     assert listener.wait(lambda: stamps.exists() and len(stamps.read_text()) > 100, READY)
     player.send_signal(which)
     said = finish(listener, player)
-    assert said["frames"] == len(stamps.read_text().split())
+    # The signal may come between the two.
+    assert 0 <= len(stamps.read_text().split()) - said["frames"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -152,4 +152,4 @@ def one_line(error: BaseException) -> str:
     """The message without line breaks. Of a long one the middle is left out: runtimes name the files of their sources
     first, and the cause last."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:100]} ... {text[-195:]}"
+    return text if len(text) <= 300 else f"{text[:60]} ... {text[-235:]}"

@@ -1,11 +1,14 @@
 """Engines that take minutes to build are built in the background, while another one serves."""
 
+import logging
 import threading
 from collections.abc import Sequence
 
 from re2pix_node.bundle import Bundle
 from re2pix_node.engines.attempt import Attempt, try_engine
 from re2pix_node.engines.base import Build, Engine, Runtime, one_line
+
+logger = logging.getLogger(__name__)
 
 
 class Upgrade:
@@ -64,4 +67,5 @@ class Upgrade:
             self.engine, attempt = try_engine(self.runtime, self._bundle, precision, self._threads)
         except Exception as error:  # whatever becomes of it, the engine that serves goes on
             attempt = Attempt(self.runtime.name, precision, None, one_line(error))
+        logger.log(logging.WARNING if attempt.fault else logging.INFO, "%s", attempt)
         self.attempts.append(attempt)

@@ -233,7 +233,7 @@ def test_the_ridge_knows_a_linear_world_from_its_context() -> None:
 
 def test_confidence_moves_with_the_labels_it_belongs_to() -> None:
     class SureOfOne(Seer):
-        def forecast(self, context):
+        def forecast(self, context, noise=None):
             outputs = super().forecast(context)
             outputs.confidence[:] = np.where(outputs.labels == 2, 250, 50)
             return outputs
@@ -267,7 +267,7 @@ def test_no_sample_at_all_is_an_error_and_a_short_clip_is_named() -> None:
 
 def test_a_head_that_looks_back_is_found_out() -> None:
     class LooksBack(Seer):
-        def forecast(self, context):
+        def forecast(self, context, noise=None):
             outputs = super().forecast(context)
             outputs.labels[0, 0] = super().forecast(context[:1]).labels[0, 0]
             return outputs

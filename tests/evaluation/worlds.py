@@ -61,7 +61,7 @@ class Seer:
         cells = frame[0].reshape(height, CELL, width, CELL, 3).astype(np.float32).mean(axis=(1, 3))
         return cells[None] / 255
 
-    def forecast(self, context: Sequence[np.ndarray]) -> Outputs:
+    def forecast(self, context: Sequence[np.ndarray], noise: np.ndarray | None = None) -> Outputs:
         moments = [np.roll(context[-1][0], k * self._cells_a_step, axis=1) for k in range(4)]
         labels = np.stack([self._read(features) for features in moments])[None]
         return Outputs(np.stack(moments[1:])[None], labels, np.full_like(labels, self._confidence))
