@@ -10,11 +10,11 @@ from re2pix_node.nets.official import CHANNELS, official_parts
 from re2pix_node.nets.onnx_export import FORECAST_OUTPUTS, exported
 
 
-def write_official_graph(path: Path, graph: str, depth: int = 12, grid: tuple[int, int] = (16, 32)) -> None:
-    """`encode` or `forecast`; `depth` is how many of the 12 blocks or layers there are, one like the other."""
+def write_official_graph(path: Path, graph: str) -> None:
+    """`encode` or `forecast`; what the one does not need of the other is left small."""
     torch.manual_seed(0)
-    encode = graph == "encode"
-    parts = official_parts(depth if encode else 4, 1 if encode else depth, grid)
+    encode, grid = graph == "encode", (16, 32)
+    parts = official_parts(12 if encode else 4, 1 if encode else 12, grid)
     if encode:
         frame = torch.zeros(1, *parts.image_size, 3, dtype=torch.uint8)
         model = exported(Encoder(parts), {"frame": frame}, ["features"])
