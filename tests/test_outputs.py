@@ -26,6 +26,7 @@ def test_calibration_and_preview_go_with_the_forecast(tiny: Bundle, listener: Li
     info.p = np.array([200, 0, 127.5, 0, 0, 200, 63.5, 0, 0, 0, 1, 0], float)
     with running_node(listener.namespace, bundle=tiny.path, preview_rate=60):
         listener.wait_active(publisher)
+        listener.wait_active(calibration)
         calibration.publish(info)
         assert listener.send_until(publisher, lambda: len(infos) >= 3 and len(previews) >= 3)
     stamps = {stamp_of(message.header) for message in forecasts}
