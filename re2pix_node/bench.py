@@ -7,10 +7,9 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from re2pix_node.arguments import add_bundle_argument, add_threads_argument
 from re2pix_node.bench_table import bench_table
 from re2pix_node.bench_worker import STAGES, Task, Worker
+from re2pix_node.build_bar import wait_in_sight
 from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.engines import ENGINES, PRECISIONS, RUNTIMES
 from re2pix_node.engines.base import Runtime, one_line
@@ -159,30 +159,16 @@ def have_built(runtime: Runtime, bundle: Bundle, precision: str) -> None:
     name = bundle.manifest.name
     print(f"{runtime.name} {precision}: building {name}, once and for all; this can take minutes", flush=True)
     build = runtime.start_build(bundle, precision)
-    try:
-        with _bar(100, "{percentage:3.0f}%|{bar:30}| {elapsed} {desc}") as bar:
-            while not build.done():
-                told = build.progress()
-                bar.set_description_str(told.phase[:70], refresh=False)
-                bar.update(told.percent - bar.n)
-                time.sleep(0.1)
-    finally:  # Ctrl-C
-        build.cancel()
+    wait_in_sight(build)
     build.result()
-
-
-@contextmanager
-def _bar(total: int, layout: str) -> "Iterator[tqdm[Any]]":
-    """On a terminal only."""
-    with tqdm(total=total, bar_format=layout, leave=False, disable=None) as bar:
-        yield bar
 
 
 def _measure(workers: Sequence[Worker], runs: int, passed_over: list[str]) -> dict[Worker, dict[str, list[float]]]:
     """Engines take turns, so that whatever slows the machine for a while slows all of them."""
     times: dict[Worker, dict[str, list[float]]] = {worker: {stage: [] for stage in STAGES} for worker in workers}
     warm_up = min(WARM_UP, runs)
-    with _bar(runs + warm_up, "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining} in turns") as bar:
+    layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining} in turns"
+    with tqdm(total=runs + warm_up, bar_format=layout, leave=False, disable=None) as bar:
         for turn in range(runs + warm_up):
             for worker in tuple(times):
                 try:

@@ -4,8 +4,7 @@ import argparse
 import re
 import time
 
-from tqdm import tqdm
-
+from re2pix_node.build_bar import wait_in_sight
 from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.engines import try_engine
 from re2pix_node.engines.engine_cache import EngineCache
@@ -93,17 +92,7 @@ def _build(jobs: list[Job], force: bool) -> None:
     build = Build(cache, jobs, force)
     if force or not all(cache.has(job.key) for job in jobs):
         print(f"building {', '.join(job.what for job in jobs)}; this can take minutes", flush=True)
-    try:
-        with tqdm(
-            total=100, bar_format="{percentage:3.0f}%|{bar:30}| {elapsed} {desc}", leave=False, disable=None
-        ) as bar:
-            while not build.done():
-                told = build.progress()
-                bar.set_description_str(told.phase[:70], refresh=False)
-                bar.update(told.percent - bar.n)
-                time.sleep(0.1)
-    finally:  # Ctrl-C
-        build.cancel()
+    wait_in_sight(build)
     for job, path in zip(jobs, build.result(), strict=True):
         print(f"{job.what}: {path}, {path.stat().st_size / 1e6:.0f} MB")
     print(f"ready in {time.monotonic() - start:.0f} s")
