@@ -4,7 +4,7 @@ No test: it needs the sources of github.com/Sta8is/DINO-Foresight and github.com
 (`pip install einops`), minutes, and 12 GiB of memory. Without --checkpoint and --head the weights are random.
 What the published code computed, and the bundle, are kept in --work: a second run starts from there.
 
-    python -m tests.nets.published_dino_foresight --source DINO-Foresight --dinov2 dinov2 --work /tmp/x --size 224 448
+    python -m tests.nets.published_dino_foresight --source DINO-Foresight --dinov2 dinov2 --work same --size 224 448
 """
 
 import argparse
