@@ -26,7 +26,7 @@ from re2pix_node.replay import frame_rate
 from re2pix_node.rig import Camera, Rig, node_parameters, running_node
 
 SAMPLE_SECONDS = 10.0
-FLAT = 0.02  # of resident memory: by so much may it vary, not counting pages of files, which come and go
+FLAT = 0.02  # of resident memory: by so much may it vary
 MIB = 1 << 20
 
 
@@ -135,12 +135,13 @@ def verdict(samples: Sequence[Sample], wrong: Mapping[str, int], seconds: float)
     warm = [sample for sample in samples if sample.seconds >= warm_up]
     faults = [f"wrong in {count} forecasts: {fault}" for fault, count in wrong.items()]
     faults += _stalls(warm)
-    low, high = min(sample.held for sample in warm), max(sample.held for sample in warm)
-    resident = statistics.median(sample.resident for sample in warm)
-    spread = (high - low) / resident
+    low, high = min(sample.resident for sample in warm), max(sample.resident for sample in warm)
+    spread = (high - low) / low
+    # Told as well, for whoever wonders: where memory is short the kernel takes back pages of files, and no others.
+    without = [sample.held / MIB for sample in warm]
     print(
-        f"memory after {warm_up:.0f} s: {resident / MIB:.1f} MiB resident; what of it is no pages of files varies from "
-        f"{low / MIB:.1f} to {high / MIB:.1f} MiB, {100 * spread:.2f}% of all"
+        f"resident memory after {warm_up:.0f} s: {low / MIB:.1f} to {high / MIB:.1f} MiB, {100 * spread:.2f}% apart; "
+        f"without pages of files {min(without):.1f} to {max(without):.1f} MiB"
     )
     if spread > FLAT:
         faults.append(f"memory varies by {100 * spread:.1f}%, more than {100 * FLAT:.0f}%")
