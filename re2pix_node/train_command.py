@@ -14,6 +14,7 @@ STEPS = {
     "forecaster": "what forecasts features, learnt from unlabelled footage",
     "vae": "the autoencoder that pictures are rendered through, learnt from single frames",
     "renderer": "what draws the picture of a future from its features",
+    "finisher": "what puts the drawn picture and the newest one, moved on, together",
 }
 
 

@@ -51,14 +51,17 @@ def export_bundle(
     forecaster: nn.Module,
     frames: NDArray[np.uint8],
     replace: bool = False,
+    renderer: nn.Module | None = None,
 ) -> Bundle:
-    """Writes a bundle of two modules on the CPU. `frames`, u8 [T, H, W, 3], oldest first, make its proof.
+    """Writes a bundle of modules on the CPU. `frames`, u8 [T, H, W, 3], oldest first, make its proof.
 
     encoder: frame u8 [1, H, W, 3] -> features [1, h, w, C]
     forecaster: context_0 .. context_{T-1}, each as features -> features [S, K, h, w, C], labels and confidence
     u8 [S, K+1, H', W']
+    renderer, where the manifest has a render graph: features [1, h, w, C] of a horizon, frame, horizon [1], noise
+    [1, N], context_0 .. context_{T-1} -> image [1, H, W, 3], 0 to 255
     """
-    for module in (encoder, forecaster):
+    for module in filter(None, (encoder, forecaster, renderer)):
         _refuse_giant(module)
     pictures = [torch.from_numpy(np.ascontiguousarray(frame[None])) for frame in frames]
     with torch.inference_mode():
@@ -73,7 +76,24 @@ def export_bundle(
         "encode": exported(encoder, {"frame": pictures[-1]}, ["features"]),
         "forecast": exported(forecaster, context, FORECAST_OUTPUTS),
     }
+    if renderer is not None:
+        inputs = _drawn_from(manifest, outputs["features"], pictures[-1]) | context
+        with torch.inference_mode():
+            image = renderer.eval()(*inputs.values())
+        proof |= {"render.noise": inputs["noise"], "render.image": image.round().clamp(0, 255).to(torch.uint8)}
+        graphs["render"] = exported(renderer, inputs, ["image"])
     return write_bundle(path, manifest, graphs, {name: tensor.numpy() for name, tensor in proof.items()}, replace)
+
+
+def _drawn_from(manifest: Manifest, features: Tensor, frame: Tensor) -> dict[str, Tensor]:
+    """What the picture of the proof is drawn from, beside the context: the last horizon, and any noise."""
+    assert manifest.render is not None
+    return {
+        "features": features[:1, -1],
+        "frame": frame,
+        "horizon": torch.tensor([len(manifest.time.horizons) - 1.0]),
+        "noise": torch.randn(1, manifest.render.noise, generator=torch.Generator().manual_seed(0)),
+    }
 
 
 def _refuse_giant(module: nn.Module) -> None:

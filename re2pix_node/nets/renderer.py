@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.nets.finisher import Finisher
 from re2pix_node.nets.motion import warp
 from re2pix_node.nets.nano import NanoForecaster
-from re2pix_node.nets.render_vae import CELL, PictureCoder, pictures_of, planes_of
+from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of
 
 SPREAD = 0.7  # of the truth around the latents of the moved picture, about; their own is 1
 LEAST_SIGMA = 0.05  # velocities of nearly clean latents say nothing, loudly
-ALIKE = 3.0  # how far latents may be apart, squared, for the detail of one picture to suit the other
 
 
 @dataclass(frozen=True)
@@ -143,17 +143,6 @@ def moved_on(now: Tensor, displacement: Tensor) -> Tensor:
     return warp(planes_of(now), pixels)
 
 
-def finished(coder: PictureCoder, latents: Tensor, moved_latents: Tensor, moved: Tensor) -> Tensor:
-    """Planes of rendered latents. Where they agree with those of the moved picture, its finest detail is kept.
-
-    An autoencoder this small blurs: what it would lose of the moved picture is put back where that picture stands.
-    """
-    rendered, blurred = coder.decode(torch.cat([latents, moved_latents])).split(len(latents))
-    apart = (latents - moved_latents).square().mean(1, keepdim=True)
-    alike = functional.interpolate((-apart / ALIKE).exp(), scale_factor=float(CELL), mode="bilinear")
-    return rendered + alike * (moved - blurred)
-
-
 class RenderGraph(nn.Module):
     """render.onnx: predicted features, the newest picture and the encoded context -> the picture of that future.
 
@@ -163,19 +152,29 @@ class RenderGraph(nn.Module):
     ahead: Tensor
 
     def __init__(
-        self, net: Renderer, coder: PictureCoder, forecaster: NanoForecaster, steps: int, guidance: float
+        self,
+        net: Renderer,
+        coder: PictureCoder,
+        finisher: Finisher,
+        forecaster: NanoForecaster,
+        steps: int,
+        guidance: float,
     ) -> None:
         super().__init__()
-        self.net, self.coder, self.forecaster = net, coder, forecaster
+        self.net, self.coder, self.finisher, self.forecaster = net, coder, finisher, forecaster
         self.steps, self.guidance = steps, guidance
         self.register_buffer("ahead", torch.tensor(forecaster.options.horizons, dtype=torch.float32), persistent=False)
 
     def forward(self, features: Tensor, frame: Tensor, horizon: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
-        """[1, h, w, C], u8 [1, H, W, 3], which horizon from 0 on [1], [1, latents, h, w] -> u8 [1, H, W, 3]"""
+        """[1, h, w, C], u8 [1, H, W, 3], which horizon from 0 on [1], [1, latents * h * w] -> [1, H, W, 3].
+
+        From 0 to 255, but not rounded to bytes: those would hide what is not finite.
+        """
         _, displacements = self.forecaster(torch.stack(context, 1))
         chosen = (torch.arange(len(self.ahead), device=horizon.device) == horizon[:, None]).float()
-        moved = moved_on(frame, (displacements * chosen[:, :, None, None, None]).sum(1))
-        latents = self.coder.encode(moved)
+        picture = moved_on(frame, (displacements * chosen[:, :, None, None, None]).sum(1))
+        moved = self.coder.encode(picture)
         ahead = (self.ahead * chosen).sum(1)
-        rendered = sample(self.net, noise, features, latents, ahead, self.steps, self.guidance)
-        return pictures_of(finished(self.coder, rendered, latents, moved))
+        drawn = sample(self.net, noise.view(moved.shape), features, moved, ahead, self.steps, self.guidance)
+        planes = self.finisher(drawn, moved, self.coder.decode(drawn), picture)
+        return ((planes + 1) * 127.5).clamp(0, 255).permute(0, 2, 3, 1)

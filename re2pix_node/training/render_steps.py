@@ -1,13 +1,17 @@
-"""The steps that make forecasts pictures: vae, renderer. Unlike the others they need diffusers."""
+"""The steps that make forecasts pictures: vae, renderer, finisher. Unlike the others they need diffusers."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from re2pix_node.errors import TrainingError
+from re2pix_node.nets.finisher import Finisher
 from re2pix_node.nets.render_vae import PictureCoder, vae_facts, vae_of
 from re2pix_node.nets.renderer import Renderer
+from re2pix_node.training.finisher import FinishLoss, FinishTask, finisher_options
 from re2pix_node.training.frame_encoder import load_backbone
 from re2pix_node.training.loop import train
 from re2pix_node.training.pictures import clip_pictures
@@ -42,19 +46,40 @@ def train_vae(run: RunFolder, accelerator: Accelerator) -> str:
 def train_renderer(run: RunFolder, accelerator: Accelerator) -> str:
     spec = run.spec
     coder, forecaster = read_vae(run), read_forecaster(run)[0]
+    samples, val, note = _samples(run)
+    torch.manual_seed(spec.seed)
+    task = RenderTask(spec, samples, val, coder, forecaster)
+    figures = train(task, spec.renderer, spec.seed, run.result("renderer").parent, accelerator)
+    if accelerator.is_main_process:
+        store(run.result("renderer"), {"model": plain_state(task.model.net), "figures": figures})
+    error = figures["of moving on"]
+    return f"the error of latents is {error:.3f} of that of the newest picture moved on, on {note}"
+
+
+def train_finisher(run: RunFolder, accelerator: Accelerator) -> str:
+    spec = run.spec
+    coder = read_vae(run)
+    renderer, forecaster = read_renderer(run, coder), read_forecaster(run)[0]
+    samples, val, note = _samples(run)
+    torch.manual_seed(spec.seed)
+    loss = FinishLoss(spec, coder, renderer, forecaster, load_backbone(spec.backbone))
+    task = FinishTask(spec, samples, val, loss)
+    figures = train(task, spec.finisher, spec.seed, run.result("finisher").parent, accelerator)
+    if accelerator.is_main_process:
+        store(run.result("finisher"), {"model": plain_state(task.model.net), "figures": figures})
+    return f"the error of pictures is {figures['pixels']:.3f} of that of the newest one moved on, on {note}"
+
+
+def _samples(run: RunFolder) -> tuple[RenderSamples, RenderSamples, str]:
+    """Of training and validation, and what the latter are of."""
+    spec = run.spec
     data, val_data, clips, val_clips, note = footage(run)
 
     def samples(entries: Sequence[DataEntry], of_entries: Clips) -> RenderSamples:
         pictures = clip_pictures(entries, of_entries, spec.backbone)
         return RenderSamples(entries, of_entries, pictures, spec.time, spec.seed)
 
-    torch.manual_seed(spec.seed)
-    task = RenderTask(spec, samples(data, clips), samples(val_data, val_clips), coder, forecaster)
-    figures = train(task, spec.renderer, spec.seed, run.result("renderer").parent, accelerator)
-    if accelerator.is_main_process:
-        store(run.result("renderer"), {"model": plain_state(task.model.net), "figures": figures})
-    error = figures["of moving on"]
-    return f"the error of latents is {error:.3f} of that of the newest picture moved on, on {note}"
+    return samples(data, clips), samples(val_data, val_clips), note
 
 
 def read_vae(run: RunFolder) -> PictureCoder:
@@ -70,8 +95,19 @@ def read_vae(run: RunFolder) -> PictureCoder:
 
 
 def read_renderer(run: RunFolder, coder: PictureCoder) -> Renderer:
-    file = run.needed("renderer")
-    net = Renderer(renderer_options(run.spec, coder.latents))
+    return _read(run, "renderer", Renderer(renderer_options(run.spec, coder.latents)))
+
+
+def read_finisher(run: RunFolder, coder: PictureCoder) -> Finisher:
+    return _read(run, "finisher", Finisher(finisher_options(run.spec, coder.latents)))
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def _read(run: RunFolder, step: str, net: Net) -> Net:
+    """What a step has learnt, frozen."""
+    file = run.needed(step)
     try:
         net.load_state_dict(read_stored(file)["model"])
         return net.eval().requires_grad_(False)

@@ -161,6 +161,18 @@ class RendererSpec(Optimisation):
 
 
 @dataclass(frozen=True)
+class FinisherSpec(Optimisation):
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/finisher.py
+    crop: int = 112  # pixels along one side of the parts of pictures that it learns from
+    looks: float = 0.5  # share in the loss of how different pictures look to the backbone
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.crop > 0 and self.crop % 8 == 0, f"crop must be a multiple of 8, is {self.crop}")
+        _require(self.looks >= 0, f"looks must not be negative, is {self.looks:g}")
+
+
+@dataclass(frozen=True)
 class RunFile:
     name: str
     backbone: BackboneSpec
@@ -171,6 +183,7 @@ class RunFile:
     head: HeadSpec = HeadSpec()
     vae: VaeSpec = VaeSpec()
     renderer: RendererSpec = RendererSpec()
+    finisher: FinisherSpec = FinisherSpec()
     seed: int = 0
     cache: str = ""  # folder for encoded footage; without it, one in the run's folder
     base: str = ""  # a run whose features and forecaster this one takes over

@@ -10,7 +10,7 @@ from re2pix_node.partial import remove, write_beside
 from re2pix_node.training.run_file import RunFile, differences, read_run_file, run_text
 
 RUN = "run.yaml"
-STEPS = ("pca", "forecaster", "head", "vae", "renderer")
+STEPS = ("pca", "forecaster", "head", "vae", "renderer", "finisher")
 BASIS = "basis.npz"
 WEIGHTS = "weights.pt"
 RESULTS = {"pca": BASIS, **{step: f"{step}/{WEIGHTS}" for step in STEPS if step != "pca"}}
@@ -22,9 +22,14 @@ USES = {
     "head": ("backbone", "pca", "data", "head", "seed"),
     "vae": ("backbone", "data", "vae", "seed"),
     "renderer": ("backbone", "pca", "time", "data", "vae", "renderer", "seed"),
+    "finisher": ("backbone", "pca", "time", "data", "vae", "renderer", "finisher", "seed"),
 }
 # Steps that a step anew makes worthless, itself among them.
-UNDONE = {"pca": ("pca", "forecaster", "head", "renderer"), "vae": ("vae", "renderer")}
+UNDONE = {
+    "pca": ("pca", "forecaster", "head", "renderer", "finisher"),
+    "vae": ("vae", "renderer", "finisher"),
+    "renderer": ("renderer", "finisher"),
+}
 # May change while a step is under way: they say when something is looked at, stored or used, not what is learnt.
 FREE = ("backbone.weights", "val_every", "val_batches", "checkpoint_minutes", "renderer.sampling", "renderer.guidance")
 

@@ -1,4 +1,5 @@
-"""The steps of a training, one after another in the folder of a run: pca, head, forecaster, vae, renderer."""
+"""The steps of a training, one after another in the folder of a run: pca, head, forecaster, vae, renderer,
+finisher."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -48,11 +49,11 @@ def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
 
 
 def _training(step: str) -> Callable[[RunFolder, Accelerator], str]:
-    if step in ("vae", "renderer"):
+    if step in ("vae", "renderer", "finisher"):
         # Not above: these alone need diffusers.
-        from re2pix_node.training.render_steps import train_renderer, train_vae
+        from re2pix_node.training.render_steps import train_finisher, train_renderer, train_vae
 
-        return {"vae": train_vae, "renderer": train_renderer}[step]
+        return {"vae": train_vae, "renderer": train_renderer, "finisher": train_finisher}[step]
     return {"pca": train_pca, "head": train_head, "forecaster": train_forecaster}[step]
 
 

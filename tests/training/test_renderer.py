@@ -1,11 +1,10 @@
-"""The steps vae and renderer: pictures beside features, what they are trained on, and the commands from end to end."""
+"""The steps vae, renderer and finisher: pictures beside features, what is learnt from them, and the commands."""
 
 import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -18,11 +17,10 @@ from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.nets.render_vae import PictureCoder, build_vae
 from re2pix_node.training.clips import open_clips
 from re2pix_node.training.feature_cache import CachedClip
+from re2pix_node.training.finisher import FinishLoss, FinishTask
 from re2pix_node.training.forecaster import nano_options
 from re2pix_node.training.pictures import clip_pictures
-from re2pix_node.training.render_export import blank_inputs, render_graph
-from re2pix_node.training.render_export import main as export
-from re2pix_node.training.render_steps import read_renderer, read_vae
+from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
 from re2pix_node.training.renderer import (
     RenderSamples,
     RenderTask,
@@ -33,19 +31,22 @@ from re2pix_node.training.renderer import (
 from re2pix_node.training.run_file import DataEntry, RendererSpec, RunFile, differences, read_run_file
 from re2pix_node.training.run_folder import read_run_folder
 from re2pix_node.training.vae import Crops, VaeTask, initial_vae, vae_options
-from tests.helpers import drive
 from tests.training.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
 from tests.training.test_cached_samples import OWN
 
 QUICK = {"steps": 4, "batch": 4, "val_every": 2, "val_batches": 2}
 SMALL_VAE = {**QUICK, "crop": 32, "model": {"width": 8, "latents": 4}}
 SMALL_RENDERER = {**QUICK, "model": {"hidden": 16, "depth": 1, "heads": 2}}
+SMALL_FINISHER = {**QUICK, "crop": 32, "model": {"width": 8, "coarse": 8, "blocks": 1}}
 CHANNELS = 12
 
 
-def spec_of(folder: Path, vae: dict | None = None, renderer: dict | None = None) -> RunFile:
+def spec_of(
+    folder: Path, vae: dict | None = None, renderer: dict | None = None, finisher: dict | None = None
+) -> RunFile:
     vae, renderer = {**SMALL_VAE, **(vae or {})}, {**SMALL_RENDERER, **(renderer or {})}
-    return read_run_file(write_run(folder / "run.yaml", vae=vae, renderer=renderer))
+    finisher = {**SMALL_FINISHER, **(finisher or {})}
+    return read_run_file(write_run(folder / "run.yaml", vae=vae, renderer=renderer, finisher=finisher))
 
 
 def encoded_clip(folder: Path, frames: int, rate: float) -> CachedClip:
@@ -200,13 +201,58 @@ def test_validation_begins_at_the_moved_picture(tmp_path: Path) -> None:
     assert task.summary(sums)["of moving on"] == pytest.approx(1)
 
 
+def finish_task(folder: Path, **finisher: object) -> FinishTask:
+    task = render_task(folder)
+    spec = spec_of(folder, finisher=finisher)
+    forecaster = NanoForecaster(nano_options(spec)).eval().requires_grad_(False)
+    coder = PictureCoder(build_vae(vae_options(spec))).eval().requires_grad_(False)
+    backbone = MobileSamEncoder().eval().requires_grad_(False)
+    renderer = task.model.net.eval().requires_grad_(False)
+    loss = FinishLoss(spec, coder, renderer, forecaster, backbone)
+    return FinishTask(spec, task._train, task._val, loss)
+
+
+def test_the_finisher_sees_the_same_part_of_everything(tmp_path: Path) -> None:
+    task = finish_task(tmp_path)
+    batch = task.batch(3, 0, 1)
+    corner = batch["corner"]
+    assert len(corner.unique(dim=0)) > 1
+    drawn, moved, drawn_picture, moved_picture, true = task.model.given(cells=4, **batch)
+    whole = task.model.given(cells=None, **batch)
+    for each, (y, x) in enumerate(corner.tolist()):
+        cells, pixels = ((..., slice(s * y, s * (y + 4)), slice(s * x, s * (x + 4))) for s in (1, 8))
+        for part, all_of_it in ((true, whole[4]), (moved_picture, whole[3])):
+            assert (part[each] == all_of_it[each][pixels]).all()
+        for part, all_of_it in ((drawn, whole[0]), (moved, whole[1])):
+            assert (part[each] == all_of_it[each][cells]).all()
+    assert drawn_picture.shape == true.shape == (4, 3, 32, 32)
+    again = task.batch(3, 0, 1)
+    assert all((again[name] == batch[name]).all() for name in batch)
+    halves = [task.batch(3, rank, 2) for rank in range(2)]
+    assert all((halves[1][name] == batch[name][1::2]).all() for name in batch)
+
+
+def test_the_finisher_learns_from_what_the_renderer_draws(tmp_path: Path) -> None:
+    task = finish_task(tmp_path)
+    optimizer = torch.optim.AdamW(task.model.net.parameters(), 3e-3)
+    losses = []
+    for _ in range(30):
+        loss, _ = task.model(**task.batch(1, 0, 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(p.grad is None for p in task.model._frozen[1].parameters())
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run up to its renderer, made by the commands."""
     folder = tmp_path_factory.mktemp("rendered")
     make_footage(folder)
-    write_run(folder / "run.yaml", vae=SMALL_VAE, renderer=SMALL_RENDERER)
-    for step in ("pca", "forecaster", "vae", "renderer"):
+    write_run(folder / "run.yaml", vae=SMALL_VAE, renderer=SMALL_RENDERER, finisher=SMALL_FINISHER)
+    for step in ("pca", "forecaster", "vae", "renderer", "finisher"):
         assert main(["train", step, str(folder / "run.yaml"), "-o", str(folder / "run")]) == 0
     return folder / "run"
 
@@ -218,7 +264,8 @@ def test_the_commands_leave_a_renderer_that_can_be_read(trained: Path) -> None:
     assert net.options == renderer_options(run.spec, 4)
     assert float(net.leave.weight.abs().sum()) > 0
     assert float((coder.std - 1).abs().max()) > 0
-    for step in ("vae", "renderer"):
+    assert float(read_finisher(run, coder).leave.weight.abs().sum()) > 0
+    for step in ("vae", "renderer", "finisher"):
         lines = [json.loads(line) for line in (trained / step / "log.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines] == [2, 4]
 
@@ -265,31 +312,8 @@ def test_an_autoencoder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
 def test_the_run_of_the_renderer_is_that_of_the_shipped_bundle_and_goes_on() -> None:
     folder = Path(__file__).parents[2] / "config/train"
     shipped, further = (read_run_file(folder / f"{name}.yaml") for name in ("nano", "renderer"))
-    assert {name.partition(".")[0] for name in differences(shipped, further)} == {"vae", "renderer"}
+    assert {name.partition(".")[0] for name in differences(shipped, further)} == {"vae", "renderer", "finisher"}
     assert renderer_options(further, vae_options(further).latents).hidden == 256
-
-
-def test_the_graph_of_a_run_draws_by_its_seed(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "render.onnx"
-    assert export([str(trained), "-o", str(file)]) == 0
-    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
-    blank = blank_inputs(render_graph(read_run_folder(trained)))
-    assert [given.name for given in session.get_inputs()] == list(blank)
-
-    def draw(seed: int) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        noise = rng.standard_normal(blank["noise"].shape, np.float32)
-        frame = fit_frame(drive.frame(1.0, WIDTH, HEIGHT), HEIGHT, WIDTH, "crop")[0][None]
-        fed = {name: tensor.numpy() for name, tensor in blank.items()}
-        return session.run(["image"], fed | {"noise": noise, "frame": frame})[0]
-
-    assert draw(1).shape == (1, HEIGHT, WIDTH, 3)
-    assert (draw(1) == draw(1)).all()
-    assert (draw(2) != draw(1)).any()
-    assert export([str(trained), "-o", str(file)]) == 2
-    assert "exists already" in capsys.readouterr().err
 
 
 def test_what_is_missing_or_does_not_fit_is_told(
@@ -311,5 +335,7 @@ def test_what_is_missing_or_does_not_fit_is_told(
     )
     with pytest.raises(TrainingError, match=r"backbone\.cell: a latent covers 8 pixels, .* is 16"):
         renderer_options(coarse, 4)
+    with pytest.raises(TrainingError, match=r"finisher\.crop: must be at most the height, 64, is 128"):
+        finish_task(tmp_path, crop=128)
     with pytest.raises(TrainingError, match="not be more than 1 together"):
         spec_of(tmp_path, renderer={"nested": 0.8, "dropped": 0.3})
