@@ -24,6 +24,7 @@ COMMANDS = {
     "soak": ("re2pix_node.soak", "run the real node for hours, and watch its memory, threads, handles and stamps"),
     "simulate": ("re2pix_node.simulator.command", "record drives through made-up streets, with exact labels"),
     "evaluate": ("re2pix_node.evaluation.command", "score a bundle against baselines, on footage with a known future"),
+    "evaluate-pictures": ("re2pix_node.evaluation.render_command", "score the pictures that a trained run draws"),
     "import": ("re2pix_node.import_command", "turn a published checkpoint into a bundle"),
     "train": ("re2pix_node.train_command", "learn features, a head or a forecaster from footage"),
     "export": ("re2pix_node.export_command", "make a bundle of a trained run"),

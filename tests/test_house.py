@@ -12,18 +12,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "re2pix_node"
 # The only modules that may know ROS, and that then run where ROS is.
 ROS_NAMES = """
-    node declared frame_worker publishing qos label_info diagnostics messages doctor
-    player rig demo node_bench soak corridor_watch
+    node declared frame_worker render_worker publishing qos label_info diagnostics messages doctor
+    player rig demo node_bench render_bench soak corridor_watch
 """
 ROS_MODULES = set(ROS_NAMES.split())
 # PyTorch is for nets, and for what trains them; footage is read without it.
 TRAINERS = """
-    cached_samples calibration export forecaster frame_encoder feature_cache head loop pca pictures renderer
+    cached_samples calibration export finisher forecaster frame_encoder feature_cache head loop pca pictures renderer
     render_export render_steps steps stored vae
 """
 TORCH_MODULES = {
     "nets",
-    *(f"evaluation/{name}" for name in ("perceptual", "rendering", "render_command")),
+    *(f"evaluation/{name}" for name in ("i3d", "perceptual", "rendering", "render_scores")),
     *(f"training/{name}" for name in TRAINERS.split()),
 }
 

@@ -4,6 +4,7 @@ Of each picture PSNR, SSIM and LPIPS against the true one, and the mIoU of its s
 head, against the segmentation of the true one: temporal semantic consistency.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,24 +15,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from re2pix_node.evaluation.bootstrap import figure, resampling
+from re2pix_node.evaluation.fvd import FvdTally
 from re2pix_node.evaluation.metrics import mean_iou
 from re2pix_node.evaluation.perceptual import Lpips, psnr, ssim
 from re2pix_node.geometry import fit_frame
 from re2pix_node.manifest import NANOSECONDS
 from re2pix_node.nets.render_vae import pictures_of, planes_of
-from re2pix_node.nets.renderer import finished, moved_on, sample
+from re2pix_node.nets.renderer import moved_on, sample
 from re2pix_node.training.clips import Clip, Sample, samples
 from re2pix_node.training.frame_encoder import feature_encoder
-from re2pix_node.training.render_steps import read_renderer, read_vae
+from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
 from re2pix_node.training.run_folder import RunFolder
 from re2pix_node.training.steps import read_basis, read_forecaster, read_head
 
 Picture = NDArray[np.uint8]
-COPY, MOVED, CEILING, PREDICTED, TRUE = "copy", "moved", "vae", "predicted", "true"
+COPY, MOVED, CEILING, DRAWN, PREDICTED, TRUE = "copy", "moved", "vae", "drawn", "predicted", "true"
 ROWS = {
     COPY: "the newest picture as it is",
     MOVED: "the newest picture moved on as forecast",
     CEILING: "the true picture through the autoencoder",
+    DRAWN: "drawn from predicted features, unfinished",
     PREDICTED: "rendered from predicted features",
     TRUE: "rendered from the true picture's features",
 }
@@ -59,6 +62,7 @@ class Painter:
         self._head, self.space, _ = read_head(run)
         self._coder = read_vae(run)
         self._net = read_renderer(run, self._coder)
+        self._finisher = read_finisher(run, self._coder)
         self._sampling = sampling or spec.renderer.sampling
         self._guidance = spec.renderer.guidance if guidance is None else guidance
 
@@ -81,16 +85,20 @@ class Painter:
             true = self._encoder(future[k : k + 1])[..., : o.channels]
             ahead = torch.tensor([float(o.horizons[k])])
 
-            def draw(features: Tensor) -> Picture:
-                found = sample(self._net, noise, features, latents, ahead, self._sampling, self._guidance)  # noqa: B023
-                return _first(finished(self._coder, found, latents, moved))  # noqa: B023
+            def draw(features: Tensor) -> Tensor:
+                return sample(self._net, noise, features, latents, ahead, self._sampling, self._guidance)  # noqa: B023
 
+            def finish(drawn: Tensor) -> Picture:
+                return _first(self._finisher(drawn, latents, self._coder.decode(drawn), moved))  # noqa: B023
+
+            predicted = draw(said[:, k])
             rows = {
                 COPY: context[-1].numpy(),
                 MOVED: _first(moved),
                 CEILING: _first(self._coder.decode(self._coder.encode(planes_of(future[k : k + 1])))),
-                PREDICTED: draw(said[:, k]),
-                TRUE: draw(true),
+                DRAWN: _first(self._coder.decode(predicted)),
+                PREDICTED: finish(predicted),
+                TRUE: finish(draw(true)),
             }
             seconds = o.horizons[k] * moment.spacing / NANOSECONDS
             painted.append(Future(seconds, future[k].numpy(), rows))
@@ -116,20 +124,44 @@ class RenderTally:
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(SCORES) + 1))  # and the number of pictures
 
 
+@dataclass
+class ClipTally:
+    """What a clip gave."""
+
+    name: str
+    samples: int = 0
+    horizons: list[dict[str, RenderTally]] = field(default_factory=list)  # by row
+    later_half: deque[Future] = field(default_factory=deque)  # of its samples, each at the last horizon
+
+    @property
+    def middle(self) -> Future:
+        """The sample to look at: nobody chose it."""
+        return self.later_half[0]
+
+
 def judge_clip(
-    painter: Painter, lpips: Lpips, clip: Clip, every: int, only_last: bool
-) -> tuple[list[dict[str, RenderTally]], list[Future]]:
-    """The tallies by horizon and row, and the last horizon of every sample to look at."""
-    tallies: list[dict[str, RenderTally]] = []
-    shown: list[Future] = []
+    painter: Painter, lpips: Lpips, clip: Clip, every: int, only_last: bool, fvd: FvdTally | None = None
+) -> ClipTally:
+    """With `fvd`, which needs all horizons, it is given every sample's pictures too."""
+    tally = ClipTally(clip.name)
     classes = len(painter.space.ids)
     for seed, moment in enumerate(samples(clip, painter.time, every)):
         futures = painter.futures(moment, seed, only_last)
-        tallies = tallies or [{row: RenderTally(np.zeros((classes, classes + 1))) for row in ROWS} for _ in futures]
-        for of_horizon, future in zip(tallies, futures, strict=True):
+        rows = futures[0].said
+        if not tally.horizons:
+            tally.horizons = [{row: RenderTally(np.zeros((classes, classes + 1))) for row in rows} for _ in futures]
+        for of_horizon, future in zip(tally.horizons, futures, strict=True):
             add_future(of_horizon, future, painter.segmented([future.true, *future.said.values()]), lpips)
-        shown.append(futures[-1])
-    return tallies, shown
+        if fvd is not None:
+            context = [painter.fitted(frame) for frame in moment.context]
+            said = {row: [future.said[row] for future in futures] for row in rows}
+            fvd.add(context, [future.true for future in futures], said)
+        # One out for every two in: the first is always the middle one, of however many there will have been.
+        tally.later_half.append(futures[-1])
+        if tally.samples % 2:
+            tally.later_half.popleft()
+        tally.samples += 1
+    return tally
 
 
 def add_future(tallies: dict[str, RenderTally], future: Future, segmented: NDArray[np.int64], lpips: Lpips) -> None:

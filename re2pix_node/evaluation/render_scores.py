@@ -1,0 +1,89 @@
+"""The work of `re2pix evaluate-pictures`: from footage to a table, its file, and pictures to look at."""
+
+import argparse
+import json
+import shlex
+import sys
+from typing import Any
+
+from re2pix_node.errors import Re2pixError
+from re2pix_node.evaluation.fvd import FvdTally
+from re2pix_node.evaluation.i3d import read_i3d, times
+from re2pix_node.evaluation.perceptual import Lpips
+from re2pix_node.evaluation.render_sheet import evenly, sheet
+from re2pix_node.evaluation.rendering import COPY, MOVED, PREDICTED, ROWS, ClipTally, Painter, figures, judge_clip
+from re2pix_node.evaluation.table import cell, wrapped
+from re2pix_node.images import Picture
+from re2pix_node.partial import write_beside
+from re2pix_node.preview import save_picture
+from re2pix_node.training.clips import open_clips
+from re2pix_node.training.progress import Progress
+from re2pix_node.training.run_folder import read_run_folder
+
+TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "miou": "mIoU"}
+WIDTH = 14
+SHOWN = {COPY: "now, copied", MOVED: "now, moved on", PREDICTED: "rendered"}
+
+
+def score(options: argparse.Namespace) -> None:
+    """Prints the table; writes the files that were asked for, over those of an earlier run."""
+    fvd = FvdTally(read_i3d(options.i3d).describe) if options.i3d else None
+    lpips = Lpips(options.lpips, options.lpips_weights)
+    painter = Painter(read_run_folder(options.run_folder), options.sampling, options.guidance)
+    clips = [clip for path in options.data for clip in open_clips(path)]
+    progress = Progress("rendering: clip", len(clips))
+    judged = []
+    for clip in clips:
+        tally = judge_clip(painter, lpips, clip, options.every, options.last, fvd)
+        progress.add(1, clip.name)
+        if tally.samples:
+            judged.append(tally)
+    progress.close()
+    if not judged:
+        raise Re2pixError("the footage has no context with a future behind it: see docs/data.md")
+    result = {
+        "command": shlex.join(["re2pix", *sys.argv[1:]]),
+        "clips": len(judged),
+        "samples": sum(tally.samples for tally in judged),
+        "only_last": options.last,
+        "horizons": figures([tally.horizons for tally in judged]),
+    }
+    if fvd is not None:
+        result["fvd"] = fvd.figures()
+    print("\n".join(table(result)))
+    if options.json:
+        with write_beside(options.json, replace=True) as partial:
+            partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if options.sheet:
+        with write_beside(options.sheet, replace=True) as partial:
+            save_picture(partial, sheet([line(tally) for tally in evenly(judged, options.lines)]))
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    label = 2 + max(len(ROWS[row]) for rows in result["horizons"] for row in rows)
+    said = [f"{result['clips']} clips, {result['samples']} samples; ± half of a 95% interval over clips"]
+    for number, rows in enumerate(result["horizons"], 1):
+        which = "last horizon" if result["only_last"] else f"horizon {number}"
+        said += ["", f"{which:{label}}" + "".join(f"{title:>{WIDTH}}" for title in TITLES.values())]
+        for row, scored in rows.items():
+            said.append(f"{ROWS[row]:{label}}" + "".join(f"{cell(scored[name]):>{WIDTH}}" for name in TITLES))
+    if "fvd" in result:
+        said += ["", *fvd_table(result["fvd"], label)]
+    return said
+
+
+def fvd_table(fvd: dict[str, Any], label: int) -> list[str]:
+    how = f"{fvd['videos']} videos of {fvd['pictures']} pictures"
+    if times(fvd["pictures"]) > 1:
+        how += f", each shown {times(fvd['pictures'])} times"
+    said = [f"{how:{label}}{'FVD':>{WIDTH}}"]
+    for row, value in fvd["rows"].items():
+        said.append(f"{ROWS[row]:{label}}" + ("-" if value is None else f"{value:.1f}").rjust(WIDTH))
+    return said + wrapped("note: ", [fvd["note"]] if fvd["note"] else [])
+
+
+def line(tally: ClipTally) -> tuple[str, dict[str, Picture]]:
+    """Of a clip the sample in its middle, whatever it looks like: a caption, and pictures by title."""
+    future = tally.middle
+    said = {title: future.said[row] for row, title in SHOWN.items() if row in future.said}
+    return f"{tally.name}, {future.seconds:.2f} s ahead", {"the true future": future.true} | said
