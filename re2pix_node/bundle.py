@@ -49,6 +49,23 @@ def signatures(manifest: Manifest) -> dict[str, Signature]:
     }
 
 
+def render_signature(manifest: Manifest) -> Signature:
+    """What the graph that draws pictures must take and give: one horizon of a forecast, and what it was made from."""
+    assert manifest.render is not None
+    graphs, cells = signatures(manifest), manifest.features
+    context = {name: tensor for name, tensor in graphs["forecast"].inputs.items() if name.startswith("context_")}
+    return Signature(
+        {
+            "features": Tensor(cells.dtype, (1, cells.height, cells.width, cells.channels)),
+            "frame": graphs["encode"].inputs["frame"],
+            "horizon": Tensor("float32", (1,)),
+            "noise": Tensor("float32", (1, manifest.render.noise)),
+            **context,
+        },
+        {"image": Tensor("float32", graphs["encode"].inputs["frame"].shape)},
+    )
+
+
 def draw_noise(manifest: Manifest, *seed: int) -> NDArray[np.float32] | None:
     """What a stochastic forecast graph takes as `noise`, the same for the same seed; None for a deterministic one."""
     if not manifest.noise:
@@ -68,7 +85,8 @@ class Bundle:
 
     def graph(self, name: str) -> bytes:
         """The ONNX bytes of a graph, checked against the manifest at every reading."""
-        entry: FileEntry = getattr(self.manifest.graphs, name)
+        entry: FileEntry | None = self.manifest.render if name == "render" else getattr(self.manifest.graphs, name)
+        assert entry is not None
         return _read_checked(self.path, entry)
 
     def proof(self) -> dict[str, NDArray[np.generic]]:
@@ -79,11 +97,16 @@ class Bundle:
 
 
 def proof_tensors(manifest: Manifest) -> dict[str, Tensor]:
-    return {
+    tensors = {
         f"{graph}.{name}": tensor
         for graph, signature in signatures(manifest).items()
         for name, tensor in (signature.inputs | signature.outputs).items()
     }
+    if manifest.render:
+        # What is drawn is the last horizon of that very forecast: its other inputs are there already.
+        tensors["render.noise"] = render_signature(manifest).inputs["noise"]
+        tensors["render.image"] = tensors["encode.frame"]
+    return tensors
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -91,6 +114,8 @@ def read_bundle(path: Path) -> Bundle:
     bundle = Bundle(path, read_manifest(path))
     bundle.graph("encode")
     bundle.graph("forecast")
+    if bundle.manifest.render:
+        bundle.graph("render")
     bundle.proof()
     return bundle
 

@@ -33,9 +33,11 @@ def write_bundle(
     archive = io.BytesIO()
     np.savez_compressed(archive, **{name: np.asarray(proof[name]) for name in proof_tensors(manifest)})  # type: ignore[arg-type]
     proof_bytes = archive.getvalue()
+    entries = {name: FileEntry(f"{name}.onnx", _sha256(data)) for name, data in encoded.items()}
     manifest = dataclasses.replace(
         manifest,
-        graphs=Graphs(**{name: FileEntry(f"{name}.onnx", _sha256(data)) for name, data in encoded.items()}),
+        graphs=Graphs(entries["encode"], entries["forecast"]),
+        render=manifest.render and dataclasses.replace(manifest.render, **dataclasses.asdict(entries["render"])),
         proof=dataclasses.replace(manifest.proof, file="proof.npz", sha256=_sha256(proof_bytes)),
     )
     with write_beside(path, replace, BundleError) as partial:

@@ -4,9 +4,10 @@ import argparse
 import os
 
 from re2pix_node.arguments import add_threads_argument
-from re2pix_node.bundle import Bundle, read_bundle, signatures
+from re2pix_node.bundle import Bundle, read_bundle, render_signature, signatures
 from re2pix_node.engines import RUNTIMES, try_engine
 from re2pix_node.errors import EngineError
+from re2pix_node.rendering import attempts
 from re2pix_node.shipped import bundle_folder
 
 
@@ -32,7 +33,18 @@ def run(options: argparse.Namespace) -> int:
             print(f"  {attempt}")
     if not proved:
         raise EngineError(f"no engine of this machine reproduces {bundle.path}: the lines above say why")
+    if bundle.manifest.render:
+        _check_pictures(bundle, threads)
     return 0
+
+
+def _check_pictures(bundle: Bundle, threads: int) -> None:
+    drawing = 0
+    for attempt in attempts(bundle, threads):
+        drawing += attempt.graph is not None
+        print(f"  pictures by {attempt}")
+    if not drawing:
+        raise EngineError(f"no engine of this machine draws the pictures of {bundle.path}: the lines above say why")
 
 
 def describe(bundle: Bundle) -> list[str]:
@@ -46,7 +58,8 @@ def describe(bundle: Bundle) -> list[str]:
         f"  classes   {', '.join(c.name for c in m.labels.classes)}",
         f"  basis     {bundle.basis[:16]}",
     ]
-    for graph, signature in signatures(m).items():
+    graphs = signatures(m) | ({"render": render_signature(m)} if m.render else {})
+    for graph, signature in graphs.items():
         lines.append(f"  {graph:<9} {', '.join(f'{name} {tensor}' for name, tensor in signature.outputs.items())}")
     lines += [f"  weights   {p.what}: {p.source}, {p.licence}" for p in m.provenance]
     lines += [f"  score     {s.metric} {s.value:g} on {s.data} ({s.command})" for s in m.scores]

@@ -14,7 +14,7 @@ class EngineError(Re2pixError):
 
 
 class NotFiniteError(EngineError):
-    """Features with a NaN or an infinity in them: of one frame, by an engine that works."""
+    """Features or a picture with a NaN or an infinity in them: of one frame, by an engine that works."""
 
 
 class ImageError(Re2pixError):

@@ -31,5 +31,6 @@ def run(options: argparse.Namespace) -> int:
     name = options.name or options.output.absolute().name
     identity = export.Identity(name, options.version, options.description, options.licence)
     bundle = export.export_run(folders.read_run_folder(options.folder), options.output, identity, options.force)
-    print(f"{options.output}: {bundle.manifest.name}, written; now: re2pix check {options.output}")
+    pictures = ", with pictures" if bundle.manifest.render else ""
+    print(f"{options.output}: {bundle.manifest.name}{pictures}, written; now: re2pix check {options.output}")
     return 0

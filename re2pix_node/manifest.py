@@ -143,6 +143,19 @@ class Graphs:
 
 
 @dataclass(frozen=True)
+class RenderSpec(FileEntry):
+    """The graph that draws pictures of forecasts."""
+
+    noise: int  # random numbers that it takes, as its input `noise`
+    psnr: float  # dB that an engine's picture must at least have against the reference
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.noise >= 1, f"noise must be at least 1, is {self.noise}")
+        _require(self.psnr > 0, f"psnr must be positive, is {self.psnr:g}")
+
+
+@dataclass(frozen=True)
 class ProofSpec:
     """The reference outputs, and how far an engine may be from them."""
 
@@ -186,6 +199,7 @@ class Manifest:
     graphs: Graphs
     proof: ProofSpec
     noise: int = 0  # random numbers that the forecast graph takes for each sample, as its input `noise`
+    render: RenderSpec | None = None
     scores: tuple[Score, ...] = ()
 
     def __post_init__(self) -> None:
@@ -210,7 +224,10 @@ def parse_manifest(text: str, where: str) -> Manifest:
 
 def manifest_text(manifest: Manifest) -> str:
     """The manifest as YAML that `parse_manifest` reads back."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(manifest)), sort_keys=False, allow_unicode=True, width=120)
+    fields = _plain(dataclasses.asdict(manifest))
+    if manifest.render is None:
+        del fields["render"]
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
 
 
 def load_plain_yaml(text: str, where: str) -> object:
@@ -277,6 +294,8 @@ def build(kind: type[T], data: object, at: str, where: str, path: str = "") -> T
 def _value(kind: Any, data: object, path: str, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return build(typing.cast(type, kind), data, path, where, path)
+    if typing.get_origin(kind) is types.UnionType:  # X | None
+        return None if data is None else _value(typing.get_args(kind)[0], data, path, where)
     if typing.get_origin(kind) is tuple:
         return _values(typing.get_args(kind), data, path, where)
     kind = typing.get_origin(kind) or kind

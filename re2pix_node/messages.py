@@ -169,15 +169,24 @@ def output_messages(
 
 
 def mask_message(types: MessageTypes, mask: NDArray[Any], header: Any) -> Any:
-    height, width = mask.shape
+    return _pixels_message(types, mask, "mono8", header)
+
+
+def image_message(types: MessageTypes, picture: NDArray[np.uint8], header: Any) -> Any:
+    """A picture, [height, width, 3] RGB."""
+    return _pixels_message(types, picture, "rgb8", header)
+
+
+def _pixels_message(types: MessageTypes, pixels: NDArray[Any], encoding: str, header: Any) -> Any:
+    height, width = pixels.shape[:2]
     return types.image(
         header=header,
         height=height,
         width=width,
-        encoding="mono8",
+        encoding=encoding,
         is_bigendian=0,
-        step=width,
-        data=types.array(mask.reshape(-1)),
+        step=pixels.size // height,
+        data=types.array(pixels.reshape(-1)),
     )
 
 

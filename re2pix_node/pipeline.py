@@ -16,6 +16,7 @@ from re2pix_node.engines.base import Engine, Features
 from re2pix_node.errors import NotFiniteError, Re2pixError
 from re2pix_node.geometry import FITS, Region, fit_frame
 from re2pix_node.manifest import NANOSECONDS, TimeSpec
+from re2pix_node.rendering import Scene
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Pipeline:
         self.arrival = Arrival.IN_ORDER
         self.seconds: dict[str, float] = {}  # that each stage of the newest frame took
         self.observed: NDArray[Any] | None = None  # features of the newest frame, whether a forecast came of it or not
+        self._picture: NDArray[np.uint8] | None = None  # the newest frame as the encoder took it
+        self._context: tuple[Features, ...] = ()  # that the newest forecast was made from
 
     def use(self, engine: Engine, keep: bool) -> None:
         """Goes on with another engine. `keep`: the one before still works, and what it encoded is carried over."""
@@ -70,6 +73,7 @@ class Pipeline:
             self._buffer.convert(lambda features: engine.upload(self._engine.fetch(features)))
         else:
             self.forget()
+        self._context = ()  # it was the engine's before
         self._engine = engine
 
     def forget(self) -> None:
@@ -89,6 +93,7 @@ class Pipeline:
         self.seconds = {}
         with self._timed("fit"):
             picture, region = fit_frame(frame, self._spec.image.height, self._spec.image.width, self._fit)
+        self._picture = picture
         if region != self._region:
             # Cells of differently cut frames do not lie on one another.
             self._buffer.clear()
@@ -101,6 +106,18 @@ class Pipeline:
         self.observed = np.ascontiguousarray(observed[..., : self._spec.features.channels])
         return self._forecast(self.observed, region)
 
+    def scene(self, forecast: Forecast, k: int) -> Scene:
+        """What a picture of the newest forecast, at h<k>, is drawn from. Of several samples the first is shown."""
+        assert self._picture is not None
+        assert self._buffer.newest == forecast.stamp
+        return Scene(
+            features=forecast.features[0, k - 1],
+            frame=self._picture,
+            context=tuple(self._engine.fetch(features) for features in self._context),
+            horizon=k,
+            seed=(self.seed, forecast.stamp),
+        )
+
     def _forecast(self, observed: NDArray[Any], region: Region) -> Forecast | None:
         context = self._buffer.context()
         if context is None:
@@ -109,6 +126,7 @@ class Pipeline:
         with self._timed("forecast"):
             outputs = self._engine.forecast(context.frames, self._noise(context.stamps[-1]))
         _require_finite(outputs.features, "the forecaster")
+        self._context = context.frames
         steps = (0, *self._spec.time.horizons)
         return Forecast(
             stamp=context.stamps[-1],

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,10 +30,17 @@ def palette(labels: LabelSpec) -> Picture:
     return colours
 
 
-def contact_sheet(frame: Picture, masks: list[tuple[str, Picture]], notes: list[str], labels: LabelSpec) -> Picture:
-    """One picture: the frame, each captioned mask laid over it, and a panel with the class colours and the notes.
+def contact_sheet(
+    frame: Picture,
+    masks: list[tuple[str, Picture]],
+    notes: list[str],
+    labels: LabelSpec,
+    pictures: Sequence[tuple[str, Picture]] = (),
+) -> Picture:
+    """One picture: the frame, each captioned mask laid over it, captioned pictures, and a panel with the class colours
+    and the notes.
 
-    `frame` is the part of the camera image that the masks cover.
+    `frame` is the part of the camera image that the masks cover, and the pictures too.
     """
     height = round(PANEL_WIDTH * frame.shape[0] / frame.shape[1])
     small = cv2.resize(frame, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
@@ -42,6 +49,8 @@ def contact_sheet(frame: Picture, masks: list[tuple[str, Picture]], notes: list[
     for caption, mask in masks:
         coloured = cv2.resize(colours[mask], (PANEL_WIDTH, height), interpolation=cv2.INTER_NEAREST)
         panels.append(_captioned(caption, cv2.addWeighted(small, 0.4, coloured, 0.6, 0)))
+    for caption, picture in pictures:
+        panels.append(_captioned(caption, cv2.resize(picture, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)))
     panels.append(_legend(labels, notes, height + CAPTION_HEIGHT))
     columns = min(3, len(panels))
     blank = np.full_like(panels[0], _BACKGROUND)
@@ -52,12 +61,15 @@ def contact_sheet(frame: Picture, masks: list[tuple[str, Picture]], notes: list[
     return np.ascontiguousarray(sheet[: sheet.shape[0] // 2 * 2, : sheet.shape[1] // 2 * 2])
 
 
-def forecast_sheet(frame: Picture, forecast: Forecast, labels: LabelSpec) -> Picture:
-    """The contact sheet of one forecast; `frame` is the whole camera image."""
+def forecast_sheet(
+    frame: Picture, forecast: Forecast, labels: LabelSpec, pictures: Mapping[int, Picture] | None = None
+) -> Picture:
+    """The contact sheet of one forecast; `frame` is the whole camera image, `pictures` what was drawn of which h<k>."""
     masks = [(moment_caption(horizon), forecast.labels[0, k]) for k, horizon in enumerate(forecast.horizons)]
     region = forecast.region
     notes = [f"stamp {forecast.stamp / NANOSECONDS:.2f} s", f"frames {forecast.spacing / NANOSECONDS:.3f} s apart"]
-    return contact_sheet(cut(frame, region.x, region.y, region.width, region.height), masks, notes, labels)
+    drawn = [(f"drawn, {moment_caption(forecast.horizons[k])}", picture) for k, picture in (pictures or {}).items()]
+    return contact_sheet(cut(frame, region.x, region.y, region.width, region.height), masks, notes, labels, drawn)
 
 
 def moment_caption(horizon: int) -> str:

@@ -6,7 +6,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,15 @@ from re2pix_node.messages import (
     Circumstances,
     bag_types,
     forecast_message,
+    header_message,
+    image_message,
     output_messages,
     output_names,
 )
 from re2pix_node.partial import write_beside
 from re2pix_node.pipeline import Forecast, Pipeline
-from re2pix_node.preview import VideoWriter, forecast_sheet, open_video
+from re2pix_node.preview import Picture, VideoWriter, forecast_sheet, open_video
+from re2pix_node.rendering import Renderer
 
 TOPIC = "/re2pix_node/output"
 
@@ -67,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_arguments(parser)
     parser.add_argument("--topic", help="the camera topic, where the recording has several")
     parser.add_argument("--outputs", default="segmentation,confidence", help="of segmentation, confidence, features")
+    parser.add_argument("--render", action="store_true", help="also draw each forecast: a picture at every horizon")
     parser.add_argument("--video", type=Path, help="also write a preview video (.webm or .mp4)")
     parser.add_argument("--force", action="store_true", help="replace OUT and the video where they exist")
 
@@ -78,22 +82,33 @@ def run(options: argparse.Namespace) -> int:
             raise Re2pixError(f"there is no output '{kind}': choose of {', '.join(KINDS)}")
     bundle = read_bundle(options.bundle)
     engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
+    renderer = Renderer(bundle, options.threads) if options.render else None
     job = Job(options.recording, options.output, options.topic, kinds, options.video, options.force)
-    done = replay(job, bundle, engine, options.fit, progress=sys.stderr.isatty())
+    done = replay(job, bundle, engine, options.fit, progress=sys.stderr.isatty(), renderer=renderer)
     for note in done.notes:
         print(f"re2pix replay: {note}", file=sys.stderr)
     rate = done.frames / done.seconds
     print(
         f"{done.frames} frames, {done.forecasts} forecasts, {done.undecodable} undecodable; {rate:.1f} frames a second"
     )
-    print(f"engine {engine.name} {engine.precision}")
+    print(f"engine {engine.name} {engine.precision}{f', pictures by {renderer.name}' if renderer else ''}")
     for written in filter(None, (options.video, options.output)):
         print(written)
     return 0
 
 
-def replay(job: Job, bundle: Bundle, engine: Engine, fit: str | None = None, progress: bool = True) -> Summary:
-    """Writes the forecasts of a recording to a rosbag2 MCAP, and a preview video when asked."""
+def replay(
+    job: Job,
+    bundle: Bundle,
+    engine: Engine,
+    fit: str | None = None,
+    progress: bool = True,
+    renderer: Renderer | None = None,
+) -> Summary:
+    """Writes the forecasts of a recording to a rosbag2 MCAP, and a preview video when asked.
+
+    With a renderer, every forecast is drawn at every horizon.
+    """
     pipeline = Pipeline(bundle, engine, fit)
     start = time.perf_counter()
     frames = forecasts = undecodable = 0
@@ -115,8 +130,10 @@ def replay(job: Job, bundle: Bundle, engine: Engine, fit: str | None = None, pro
             if forecast is not None:
                 forecasts += 1
                 _write(writer, bundle, engine, forecast, source, job.kinds)
+                drawn = _drawn(renderer, pipeline, forecast) if renderer else {}
+                _write_pictures(writer, forecast, source, drawn)
                 if video:
-                    video.write(forecast_sheet(picture, forecast, bundle.manifest.labels))
+                    video.write(forecast_sheet(picture, forecast, bundle.manifest.labels, drawn))
         if not forecasts:
             raise Re2pixError(_why_nothing(job, bundle, frames, pipeline, recording.problem))
     return Summary(frames, forecasts, undecodable, time.perf_counter() - start, _notes(pipeline, recording))
@@ -132,6 +149,17 @@ def _write(
     writer.write(f"{TOPIC}/forecast", forecast_message(types, bundle, forecast, names, made), source.received)
     for name, message in output_messages(types, bundle, forecast, names, source.frame_id):
         writer.write(f"{TOPIC}/{name}", message, source.received)
+
+
+def _drawn(renderer: Renderer, pipeline: Pipeline, forecast: Forecast) -> dict[int, Picture]:
+    return {k: renderer.draw(pipeline.scene(forecast, k)) for k in range(1, len(forecast.horizons))}
+
+
+def _write_pictures(writer: BagWriter, forecast: Forecast, source: BagFrame, drawn: Mapping[int, Picture]) -> None:
+    types = bag_types()
+    for k, picture in drawn.items():
+        header = header_message(types, forecast.stamp, source.frame_id)
+        writer.write(f"{TOPIC}/h{k}/image", image_message(types, picture, header), source.received)
 
 
 def _why_nothing(job: Job, bundle: Bundle, frames: int, pipeline: Pipeline, problem: str | None) -> str:

@@ -15,12 +15,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from re2pix_node.bundle import Bundle, read_bundle, signatures
+from re2pix_node.bundle import Bundle, read_bundle, render_signature, signatures
 from re2pix_node.bundle_writer import write_bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import BundleError
 from re2pix_node.manifest import manifest_text, parse_manifest
 from tests.helpers.tiny_bundle import encode_graph, forecast_graph, make_tiny_bundle, reference_proof, tiny_manifest
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle, with a render graph."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("drawing") / "b", tiny_manifest(render=True))
 
 
 @pytest.fixture
@@ -118,6 +124,52 @@ def test_a_wrong_manifest_is_named(copy: Path, edit, expected: str) -> None:
     message = refusal(copy)
     assert "proof.npz" in message or "bundle.yaml" in message
     assert expected in message
+
+
+def test_without_a_render_graph_a_manifest_reads_as_ever(tiny: Bundle, drawing: Bundle) -> None:
+    fields = yaml.safe_load(manifest_text(tiny_manifest(render=True)))
+    del fields["render"]
+    old = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
+    assert manifest_text(tiny_manifest()) == old
+    assert parse_manifest(old, "there") == tiny_manifest()
+    assert [graph for graph in ("encode", "forecast") if drawing.graph(graph) != tiny.graph(graph)] == []
+
+
+def test_a_render_graph_is_part_of_a_bundle(drawing: Bundle) -> None:
+    bundle = read_bundle(drawing.path)
+    assert bundle.manifest == drawing.manifest
+    assert bundle.graph("render") == (drawing.path / "render.onnx").read_bytes()
+    proof = bundle.proof()
+    assert (proof["render.image"].dtype, proof["render.image"].shape) == (np.uint8, (1, 128, 256, 3))
+    assert proof["render.noise"].shape == (1, 256)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"other")])
+def test_a_damaged_render_graph_is_named(drawing: Bundle, tmp_path: Path, damage) -> None:
+    path = Path(shutil.copytree(drawing.path, tmp_path / "copy"))
+    damage(path / "render.onnx")
+    assert "render.onnx" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (lambda m: m["render"].pop("psnr"), "render: the field 'psnr' is missing"),
+        (lambda m: m["render"].update(steps=4), "render: unknown field 'steps'"),
+        (lambda m: m["render"].update(noise=0), "render: noise must be at least 1, is 0"),
+        (lambda m: m["render"].update(noise=2.5), "render.noise: expected a whole number, found a number (2.5)"),
+        (lambda m: m["render"].update(psnr=-1), "render: psnr must be positive, is -1"),
+        (lambda m: m["render"].update(file="../render.onnx"), "plain name inside the bundle"),
+        (lambda m: m["render"].update(sha256="abc"), "64 lower-case hex digits"),
+        (lambda m: m.update(render="render.onnx"), "render: expected a mapping of fields, found text"),
+        (lambda m: m.update(render=None), "the array 'render.image' is unknown"),
+        (lambda m: m["render"].update(noise=255), "'render.noise' is float32 [1, 256], the manifest asks for"),
+    ],
+)
+def test_a_wrong_render_field_is_named(drawing: Bundle, tmp_path: Path, edit, expected: str) -> None:
+    path = Path(shutil.copytree(drawing.path, tmp_path / "copy"))
+    edit_manifest(path, edit)
+    assert expected in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +304,21 @@ def test_signatures_follow_the_manifest() -> None:
     assert list(forecast.inputs) == ["context_0", "context_1"]
     assert forecast.outputs["features"].shape == (3, 5, 8, 12, 16)
     assert forecast.outputs["labels"].shape == (3, 6, 32, 48)
+
+
+def test_a_render_graph_takes_one_horizon_and_what_it_was_made_from() -> None:
+    manifest = tiny_manifest(height=64, width=96, context=2, samples=3, render=True)
+    manifest = dataclasses.replace(manifest, noise=7, features=dataclasses.replace(manifest.features, carried=5))
+    signature = render_signature(manifest)
+    assert {name: str(tensor) for name, tensor in signature.inputs.items()} == {
+        "features": "float32 [1, 8, 12, 16]",
+        "frame": "uint8 [1, 64, 96, 3]",
+        "horizon": "float32 [1]",
+        "noise": "float32 [1, 96]",
+        "context_0": "float32 [1, 8, 12, 21]",
+        "context_1": "float32 [1, 8, 12, 21]",
+    }
+    assert {name: str(tensor) for name, tensor in signature.outputs.items()} == {"image": "float32 [1, 64, 96, 3]"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from sensor_msgs.msg import Image
 from re2pix_node.bag_writer import message_types
 from re2pix_node.bundle import Bundle
 from re2pix_node.geometry import Region
+from re2pix_node.images import decode_image
 from re2pix_node.messages import (
     Circumstances,
     bag_types,
@@ -17,6 +18,7 @@ from re2pix_node.messages import (
     features_of,
     forecast_message,
     header_message,
+    image_message,
     mask_of,
     output_messages,
     output_names,
@@ -134,6 +136,14 @@ def test_a_negative_age_is_a_valid_duration() -> None:
     # A camera whose clock runs ahead of the node's: seconds are floored and nanoseconds stay positive.
     message = duration_message(ros_types(), -1)
     assert (message.sec, message.nanosec) == (-1, 999_999_999)
+
+
+@pytest.mark.parametrize("types", [ros_types, bag_types])
+def test_a_picture_is_an_image_as_everybody_reads_it(types) -> None:
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    message = image_message(types(), picture, header_message(types(), STAMP, "camera"))
+    np.testing.assert_array_equal(decode_image(message), picture)
+    assert (message.encoding, message.step, stamp_of(message.header)) == ("rgb8", 18, STAMP)
 
 
 def test_a_padded_mask_is_read_without_its_padding() -> None:

@@ -148,6 +148,47 @@ def test_features_that_are_not_finite_are_never_given_on(tiny: Bundle, what: str
     assert after[-1]
 
 
+class _OnDevice:
+    """An engine that keeps features where only it finds them."""
+
+    def __init__(self, engine) -> None:
+        self._engine = engine
+        self.fetched = 0
+
+    def encode(self, picture):
+        return [self._engine.encode(picture)]
+
+    def forecast(self, context, noise=None):
+        return self._engine.forecast([features for (features,) in context], noise)
+
+    def fetch(self, held):
+        self.fetched += 1
+        return held[0]
+
+
+def test_a_scene_is_what_the_newest_forecast_was_made_from(tiny: Bundle) -> None:
+    engine = _OnDevice(open_engine(tiny, "onnxruntime")[0])
+    pipeline = Pipeline(tiny, engine, seed=5)
+    stamps = at_rate(10, 12)
+    forecast = drive(pipeline, stamps)[-1]
+    assert engine.fetched == 12  # nothing for a scene that nobody asked for
+    for k in (1, 3):
+        scene = pipeline.scene(forecast, k)
+        np.testing.assert_array_equal(scene.features, forecast.features[0, k - 1])
+        assert scene.horizon == k
+        assert scene.seed == (5, forecast.stamp)
+    np.testing.assert_array_equal(scene.frame, fit_frame(frame(stamps[-1] / 1e9, 320, 160), 128, 256, "crop")[0])
+    pictures = [fit_frame(frame(s / 1e9, 320, 160), 128, 256, "crop")[0] for s in forecast.context_stamps]
+    for found, picture in zip(scene.context, pictures, strict=True):
+        np.testing.assert_array_equal(found, engine.encode(picture[None])[0])
+
+
+def test_of_an_older_forecast_there_is_no_scene(pipeline: Pipeline) -> None:
+    *_, older, _ = drive(pipeline, at_rate(10, 12))
+    with pytest.raises(AssertionError):
+        pipeline.scene(older, 1)
+
+
 def test_samples_are_all_there(tmp_path) -> None:
     from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 

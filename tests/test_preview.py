@@ -28,6 +28,18 @@ def test_a_sheet_holds_a_panel_for_the_camera_each_mask_and_the_legend(masks: in
     assert tuple(sheet[middle, PANEL_WIDTH * 3 // 2]) == (102, 102, 187)
 
 
+def test_pictures_stand_beside_the_masks_as_they_are() -> None:
+    frame = np.full((100, 200, 3), 255, np.uint8)
+    mask = np.full((20, 40), 13, np.uint8)
+    green = np.zeros((32, 64, 3), np.uint8)
+    green[..., 1] = 200
+    sheet = contact_sheet(frame, [("now", mask)], [], LABELS, [("drawn", green), ("later", green)])
+    panel = PANEL_WIDTH // 2 + CAPTION_HEIGHT
+    assert sheet.shape == (2 * panel, 3 * PANEL_WIDTH, 3)
+    picture = sheet[CAPTION_HEIGHT:panel, 2 * PANEL_WIDTH :]
+    assert (picture == (0, 200, 0)).all()
+
+
 def test_a_region_inside_the_picture_is_cut_out() -> None:
     picture = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
     np.testing.assert_array_equal(cut(picture, 1, 2, 3, 2), picture[2:4, 1:4])

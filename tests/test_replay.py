@@ -8,12 +8,17 @@ import pytest
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
+from re2pix_node.bags import open_recording
 from re2pix_node.bundle import Bundle
 from re2pix_node.cli import main
-from re2pix_node.messages import mask_of
+from re2pix_node.engines import open_engine
+from re2pix_node.images import decode, decode_image
+from re2pix_node.messages import mask_of, stamp_of
 from re2pix_node.pipeline import Pipeline
+from re2pix_node.rendering import Renderer
 from tests.helpers import drive
 from tests.helpers.drive_bag import START, make_drive_bag
+from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 
 def replay(drive_bag: Path, out: Path, bundle: Bundle, *options: str) -> int:
@@ -61,10 +66,6 @@ def test_an_independent_reader_finds_every_frames_forecast(
 
 
 def test_the_masks_are_those_of_the_pipeline(drive_bag: Path, tiny: Bundle, tmp_path: Path) -> None:
-    from re2pix_node.bags import open_recording
-    from re2pix_node.engines import open_engine
-    from re2pix_node.images import decode
-
     assert replay(drive_bag, tmp_path / "out", tiny, "--engine", "onnxruntime") == 0
     pipeline = Pipeline(tiny, open_engine(tiny, "onnxruntime")[0])
     with open_recording(drive_bag) as recording:
@@ -97,6 +98,65 @@ def test_the_preview_video_shows_the_drive(drive_bag: Path, tiny: Bundle, tmp_pa
     assert np.abs(pictures[0][26:186, :320].astype(int) - expected).mean() < 8
     # The panels beside it carry class colours, not the camera.
     assert np.abs(pictures[0][26:186, 320:640].astype(int) - expected).mean() > 15
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle, with a render graph."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("drawing") / "b", tiny_manifest(render=True))
+
+
+class TestPictures:
+    """re2pix replay --render"""
+
+    def test_every_forecast_is_drawn_at_every_horizon(
+        self, drive_bag: Path, drawing: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        video = tmp_path / "video.mp4"
+        options = ("--engine", "onnxruntime", "--render", "--video", str(video))
+        assert replay(drive_bag, tmp_path / "out", drawing, *options) == 0
+        assert "engine onnxruntime fp32, pictures by " in capsys.readouterr().out
+        renderer, pipeline = Renderer(drawing), Pipeline(drawing, open_engine(drawing, "onnxruntime")[0])
+        found = {k: images(tmp_path / "out", f"/re2pix_node/output/h{k}/image") for k in (1, 2, 3)}
+        masks = images(tmp_path / "out", "/re2pix_node/output/h1/segmentation")
+        drawn = 0
+        with open_recording(drive_bag) as recording:
+            for source in recording.frames(recording.camera(None)):
+                forecast = pipeline.observe(decode(source.message), source.stamp)
+                if forecast is None:
+                    continue
+                for k, messages in found.items():
+                    assert stamp_of(messages[drawn].header) == stamp_of(masks[drawn].header) == forecast.stamp
+                    expected = renderer.draw(pipeline.scene(forecast, k))
+                    np.testing.assert_array_equal(decode_image(messages[drawn]), expected)
+                drawn += 1
+        assert drawn == 78
+        assert {len(messages) for messages in found.values()} == {78}
+        capture = cv2.VideoCapture(str(video))
+        # Camera, four masks, three pictures and the legend: one row more than without pictures.
+        assert (capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (960, 3 * 186)
+        last = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)[2 * 186 + 26 : 3 * 186, 320:640]
+        expected = cv2.resize(decode_image(found[3][0]), (320, 160), interpolation=cv2.INTER_AREA)
+        assert np.abs(last.astype(int) - expected).mean() < 12
+
+    def test_without_the_option_nothing_is_drawn(self, drive_bag: Path, drawing: Bundle, tmp_path: Path, tiny) -> None:
+        for name, bundle in (("drawing", drawing), ("plain", tiny)):
+            assert replay(drive_bag, tmp_path / name, bundle) == 0
+        assert payloads(tmp_path / "drawing") == payloads(tmp_path / "plain")
+
+    def test_a_bundle_that_cannot_draw_is_refused_at_once(
+        self, drive_bag: Path, tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert replay(drive_bag, tmp_path / "out", tiny, "--render") == 2
+        assert f"{tiny.path}: has no graph that draws pictures" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+
+def images(bag: Path, topic: str) -> list:
+    (mcap,) = bag.glob("*.mcap")
+    with mcap.open("rb") as file:
+        reader = make_reader(file, decoder_factories=[DecoderFactory()])
+        return [ros for *_, ros in reader.iter_decoded_messages(topics=[topic])]
 
 
 class TestRefusals:

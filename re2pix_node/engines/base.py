@@ -85,6 +85,8 @@ class Runtime:
     # Of runtimes whose engines take minutes to build: whether one is there already, and how to begin.
     ready: Callable[[Bundle, str], bool] | None = None
     start_build: Callable[[Bundle, str], Build] | None = None
+    # Of runtimes that work in host memory: one graph by itself, from its bytes, precision and threads.
+    load_graph: Callable[[bytes, str, int], Graph] | None = None
 
 
 class HostEngine:
@@ -123,16 +125,24 @@ class HostEngine:
 def load_host_engine(
     runtime: str, precision: str, version: str, bundle: Bundle, load_graph: Callable[[bytes], Graph]
 ) -> HostEngine:
-    graphs = {}
-    for name, expected in signatures(bundle.manifest).items():
-        data = bundle.graph(name)
-        try:
-            graph = load_graph(data)
-        except Exception as error:  # each runtime throws its own kinds
-            raise EngineError(f"{runtime} {precision}: cannot load {name}.onnx: {one_line(error)}") from error
-        check_signature(bundle, name, graph.signature, expected)
-        graphs[name] = graph
+    graphs = {
+        name: load_checked(f"{runtime} {precision}", bundle, name, expected, load_graph)
+        for name, expected in signatures(bundle.manifest).items()
+    }
     return HostEngine(runtime, precision, version, graphs)
+
+
+def load_checked(
+    who: str, bundle: Bundle, name: str, expected: Signature, load_graph: Callable[[bytes], Graph]
+) -> Graph:
+    """A graph of the bundle that takes and gives what the manifest says."""
+    data = bundle.graph(name)
+    try:
+        graph = load_graph(data)
+    except Exception as error:  # each runtime throws its own kinds
+        raise EngineError(f"{who}: cannot load {name}.onnx: {one_line(error)}") from error
+    check_signature(bundle, name, graph.signature, expected)
+    return graph
 
 
 def check_signature(bundle: Bundle, graph: str, found: Signature, expected: Signature) -> None:

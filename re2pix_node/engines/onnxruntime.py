@@ -1,9 +1,9 @@
 """ONNX Runtime on the CPU: always there, and the reference."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from re2pix_node.bundle import Bundle, Signature, Tensor
-from re2pix_node.engines.base import Arrays, Engine, Runtime, load_host_engine
+from re2pix_node.engines.base import Arrays, Engine, Graph, Runtime, load_host_engine
 from re2pix_node.errors import EngineError
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def version() -> str:
     return str(onnxruntime.__version__)
 
 
+def load_graph(data: bytes, precision: str, threads: int) -> Graph:
+    return _Graph(data, threads)
+
+
 def _load(bundle: Bundle, precision: str, threads: int) -> Engine:
-    def load_graph(data: bytes) -> Any:
-        return _Graph(data, threads)
-
-    return load_host_engine(NAME, precision, version(), bundle, load_graph)
+    return load_host_engine(NAME, precision, version(), bundle, lambda data: load_graph(data, precision, threads))
 
 
-RUNTIME = Runtime(NAME, version, lambda: ["fp32"], _load)
+RUNTIME = Runtime(NAME, version, lambda: ["fp32"], _load, load_graph=load_graph)

@@ -77,4 +77,4 @@ def _load(bundle: Bundle, precision: str, threads: int) -> Engine:
     return load_host_engine(NAME, precision, version(), bundle, load)
 
 
-RUNTIME = Runtime(NAME, version, _precisions, _load)
+RUNTIME = Runtime(NAME, version, _precisions, _load, load_graph=load_graph)

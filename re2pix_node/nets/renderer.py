@@ -168,7 +168,7 @@ class RenderGraph(nn.Module):
     def forward(self, features: Tensor, frame: Tensor, horizon: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
         """[1, h, w, C], u8 [1, H, W, 3], which horizon from 0 on [1], [1, latents * h * w] -> [1, H, W, 3].
 
-        From 0 to 255, but not rounded to bytes: those would hide what is not finite.
+        0 is black and 255 white, but they are not bytes: those would hide what is not finite.
         """
         _, displacements = self.forecaster(torch.stack(context, 1))
         chosen = (torch.arange(len(self.ahead), device=horizon.device) == horizon[:, None]).float()
@@ -177,4 +177,5 @@ class RenderGraph(nn.Module):
         ahead = (self.ahead * chosen).sum(1)
         drawn = sample(self.net, noise.view(moved.shape), features, moved, ahead, self.steps, self.guidance)
         planes = self.finisher(drawn, moved, self.coder.decode(drawn), picture)
-        return ((planes + 1) * 127.5).clamp(0, 255).permute(0, 2, 3, 1)
+        # OpenVINO's Clip and Relu make numbers of what is not finite: it is carried past them.
+        return ((planes + 1) * 127.5).permute(0, 2, 3, 1) + (drawn - drawn).sum()

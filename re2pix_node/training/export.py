@@ -26,6 +26,7 @@ from re2pix_node.manifest import (
     Manifest,
     ProofSpec,
     Provenance,
+    RenderSpec,
     Score,
 )
 from re2pix_node.nets.features import CARRIED
@@ -44,9 +45,18 @@ from re2pix_node.training.run_folder import RUN, RunFolder
 from re2pix_node.training.steps import read_basis, read_forecaster, read_head, val_samples
 from re2pix_node.training.stored import read_stored
 
+UNKNOWN = "0" * 64  # write_bundle fills in the hashes
 MOBILESAM = "https://github.com/ChaoningZhang/MobileSAM, mobile_sam.pt"
 # Rounding to bf16 costs 0.02 to 0.03 in features and a thousandth of the labels; a wrong graph costs far more.
 BOUNDS = {"relative_l2": 0.05, "cosine": 0.999, "agreement": 0.98, "confidence": 0.02}
+# In bf16 a picture that is drawn in several steps strays by more than features do: from the proof, in dB, at least.
+PSNR = 30.0
+# What the steps of the renderer measured, for people.
+PICTURE_FIGURES = {
+    "vae": "{} of true pictures through the autoencoder",
+    "renderer": "squared error of latents, in shares {}",
+    "finisher": "error of {} of pictures, in shares of moving on",
+}
 FIRST_MOVING = 11  # of Cityscapes' train ids
 
 
@@ -82,11 +92,23 @@ def export_run(run: RunFolder, output: Path, identity: Identity, replace: bool =
     size = spec.backbone.height // spec.backbone.mask, spec.backbone.width // spec.backbone.mask
     temperatures = _temperatures(run, forecaster, head, space, temperature)
     graph = Forecast(forecaster, head, Masks(space.ids, size, temperatures))
+    renderer, render = _renderer(run)
     try:
-        manifest = _manifest(run, identity, space, size, ratios)
+        manifest = _manifest(run, identity, space, size, ratios, render)
     except ValueError as error:
         raise BundleError(f"{output}: {error}") from None
-    return export_bundle(output, manifest, encoder, graph.eval(), _frames(spec), replace)
+    return export_bundle(output, manifest, encoder, graph.eval(), _frames(spec), replace, renderer)
+
+
+def _renderer(run: RunFolder) -> tuple[nn.Module | None, RenderSpec | None]:
+    """What draws pictures, where the last of its steps is done."""
+    if not run.result("finisher").is_file():
+        return None, None
+    # Not above: it alone needs diffusers.
+    from re2pix_node.training.render_export import blank_inputs, render_graph
+
+    graph = render_graph(run)
+    return graph, RenderSpec("render.onnx", UNKNOWN, noise=blank_inputs(graph)["noise"].shape[1], psnr=PSNR)
 
 
 def _temperatures(
@@ -102,44 +124,59 @@ def _temperatures(
 
 
 def _manifest(
-    run: RunFolder, identity: Identity, space: LabelSpace, size: tuple[int, int], ratios: Mapping[str, float]
+    run: RunFolder,
+    identity: Identity,
+    space: LabelSpace,
+    size: tuple[int, int],
+    ratios: Mapping[str, float],
+    render: RenderSpec | None,
 ) -> Manifest:
     spec, backbone = run.spec, run.spec.backbone
     grid = backbone.height // backbone.cell, backbone.width // backbone.cell
-    unknown = "0" * 64  # write_bundle fills in the hashes
     return Manifest(
         schema=SCHEMA,
         name=identity.name,
         version=identity.version,
         description=identity.description,
         licence=identity.licence,
-        provenance=_provenance(spec, identity.licence),
+        provenance=_provenance(spec, identity.licence, render is not None),
         image=ImageSpec(backbone.height, backbone.width, backbone.fit),
         time=spec.time,
         features=FeatureSpec(*grid, spec.pca.channels, "float32", carried=CARRIED),
         samples=1,
         labels=LabelSpec(*size, _classes(space, spec.head.moving)),
-        graphs=Graphs(FileEntry("encode.onnx", unknown), FileEntry("forecast.onnx", unknown)),
-        proof=ProofSpec("proof.npz", unknown, **BOUNDS),
-        scores=_scores(run, ratios),
+        graphs=Graphs(FileEntry("encode.onnx", UNKNOWN), FileEntry("forecast.onnx", UNKNOWN)),
+        proof=ProofSpec("proof.npz", UNKNOWN, **BOUNDS),
+        render=render,
+        scores=_scores(run, ratios, render is not None),
     )
 
 
-def _provenance(spec: RunFile, licence: str) -> tuple[Provenance, ...]:
+def _provenance(spec: RunFile, licence: str, draws: bool) -> tuple[Provenance, ...]:
     weights = hashlib.sha256(Path(spec.backbone.weights).read_bytes()).hexdigest()
     footage = ", ".join(Path(entry.path).name for entry in spec.data.train)
-    return (
+    trained = f"re2pix train, run '{spec.name}', on {footage}"
+    listed = [
         Provenance("backbone: MobileSAM's image encoder", f"{MOBILESAM} (sha256 {weights})", "Apache-2.0"),
-        Provenance("PCA, forecaster and head", f"re2pix train, run '{spec.name}', on {footage}", licence),
-    )
+        Provenance("PCA, forecaster and head", trained, licence),
+    ]
+    if draws and spec.vae.pretrained:
+        listed.append(Provenance("autoencoder of pictures", Path(spec.vae.pretrained).name, "not stated"))
+        listed.append(Provenance("renderer and finisher", trained, licence))
+    elif draws:
+        listed.append(Provenance("autoencoder, renderer and finisher", trained, licence))
+    return tuple(listed)
 
 
-def _scores(run: RunFolder, ratios: Mapping[str, float]) -> tuple[Score, ...]:
+def _scores(run: RunFolder, ratios: Mapping[str, float], draws: bool) -> tuple[Score, ...]:
     data = ", ".join(Path(entry.path).name for entry in run.spec.data.val) or "the footage it was trained on"
     figures = {
         "forecaster": {f"SmoothL1 in shares of copying, {name}": value for name, value in ratios.items()},
         "head": {f"{name} of now": value for name, value in read_stored(run.result("head"))["figures"].items()},
     }
+    for step, metric in PICTURE_FIGURES.items() if draws else ():
+        measured = read_stored(run.result(step))["figures"]
+        figures[step] = {metric.format(name): value for name, value in measured.items()}
     return tuple(
         Score(metric, round(value, 4), data, f"re2pix train {step} {RUN} -o {run.path.name}")
         for step, of_step in figures.items()

@@ -15,11 +15,14 @@ from re2pix_node.bundle import Bundle
 from re2pix_node.bundle_writer import write_bundle
 from re2pix_node.manifest import Manifest
 from tests.helpers import drive
-from tests.helpers.tiny_bundle import CELL, encode_graph, forecast_graph, reference_proof, tiny_manifest
+from tests.helpers.tiny_bundle import CELL, encode_graph, forecast_graph, reference_proof, render_graph, tiny_manifest
 
 ENCODER_THROWS = (250, 128, 128)
 ENCODER_NAN = (251, 128, 128)
 ENCODER_INF = (252, 128, 128)
+RENDERER_NAN = (247, 128, 128)
+RENDERER_INF = (248, 128, 128)
+RENDERER_THROWS = (249, 128, 128)
 # The forecaster knows a picture by its features, and bf16 has few digits: plain colours that the drive does not have.
 FORECASTER_NAN = (255, 0, 0)
 FORECASTER_INF = (0, 255, 0)
@@ -37,8 +40,14 @@ def picture(seconds: float, fault: tuple[int, int, int] | None = None) -> np.nda
 
 
 def make_faulty_bundle(path: Path) -> Bundle:
-    manifest = tiny_manifest()
-    return _write(path, manifest, _faulty_encoder(manifest), _faulty_forecaster(manifest))
+    manifest = tiny_manifest(render=True)
+    return _write(
+        path,
+        manifest,
+        encode=_faulty_by_pixel(encode_graph(manifest), "features", (ENCODER_NAN, ENCODER_INF, ENCODER_THROWS)),
+        forecast=_faulty_forecaster(manifest),
+        render=_faulty_by_pixel(render_graph(manifest), "image", (RENDERER_NAN, RENDERER_INF, RENDERER_THROWS)),
+    )
 
 
 def make_slow_bundle(path: Path) -> Bundle:
@@ -57,21 +66,19 @@ def make_slow_bundle(path: Path) -> Bundle:
     ]
     constants = {**_PIXEL, "value_0": np.array([ENCODER_THROWS[0]], np.uint8), "weights": weights}
     _append(encode, "features", nodes, {**constants, "square": np.array([WEIGHT, WEIGHT], np.int64)})
-    return _write(path, manifest, encode, forecast_graph(manifest))
+    return _write(path, manifest, encode=encode, forecast=forecast_graph(manifest))
 
 
-def _write(path: Path, manifest: Manifest, encode: onnx.ModelProto, forecast: onnx.ModelProto) -> Bundle:
-    graphs = {"encode": encode, "forecast": forecast}
+def _write(path: Path, manifest: Manifest, **graphs: onnx.ModelProto) -> Bundle:
     return write_bundle(path, manifest, graphs, reference_proof(manifest, graphs))
 
 
-def _faulty_encoder(manifest: Manifest) -> onnx.ModelProto:
-    encode = encode_graph(manifest)
-    faults = (ENCODER_NAN, ENCODER_INF, ENCODER_THROWS)
+def _faulty_by_pixel(model: onnx.ModelProto, output: str, faults: tuple[tuple[int, int, int], ...]) -> onnx.ModelProto:
+    """NaN, infinity and throwing, each by its red in the first pixel of the frame."""
     nodes = [node for i in range(3) for node in _pixel(i)]
     constants = {**_PIXEL, **{f"value_{i}": np.array([fault[0]], np.uint8) for i, fault in enumerate(faults)}}
-    _append(encode, "features", [*nodes, *_spoil()], {**constants, **_spoiling(manifest)})
-    return encode
+    _append(model, output, [*nodes, *_spoil(output)], {**constants, **_spoiling(model)})
+    return model
 
 
 def _faulty_forecaster(manifest: Manifest) -> onnx.ModelProto:
@@ -96,7 +103,7 @@ def _faulty_forecaster(manifest: Manifest) -> onnx.ModelProto:
         "nought": np.float32(0),
         **{f"row_{i}": np.array([i], np.int64) for i in range(3)},
     }
-    _append(forecast, "features", [*nodes, *_spoil()], {**constants, **_spoiling(manifest)})
+    _append(forecast, "features", [*nodes, *_spoil("features")], {**constants, **_spoiling(forecast)})
     return forecast
 
 
@@ -118,8 +125,8 @@ def _pixel(i: int) -> list[onnx.NodeProto]:
     ]
 
 
-def _spoil() -> list[onnx.NodeProto]:
-    """One number of `features` becomes NaN for a hit of 0, an infinity for one of 1; a hit of 2 throws."""
+def _spoil(output: str) -> list[onnx.NodeProto]:
+    """One place of `output` becomes NaN for a hit of 0, an infinity for one of 1; a hit of 2 throws."""
     return [
         helper.make_node("Mul", ["zero_of_0", "two"], ["twice"]),
         helper.make_node("Sub", ["one", "twice"], ["one_or_minus"]),
@@ -134,12 +141,13 @@ def _spoil() -> list[onnx.NodeProto]:
         helper.make_node("Expand", ["zero_of_2", "shape"], ["block"]),
         helper.make_node("Conv", ["block", "kernel"], ["zeros"]),
         helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
-        helper.make_node("Add", ["partly", "zero"], ["features"]),
+        helper.make_node("Add", ["partly", "zero"], [output]),
     ]
 
 
-def _spoiling(manifest: Manifest) -> dict[str, np.ndarray]:
-    where = np.zeros((1, manifest.features.height, manifest.features.width, 1), bool)
+def _spoiling(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    *_, height, width, _ = (side.dim_value for side in model.graph.output[0].type.tensor_type.shape.dim)
+    where = np.zeros((1, height, width, 1), bool)
     where[0, 3, 5] = True
     return {
         "one": np.float32(1),

@@ -1,7 +1,8 @@
 """A tiny bundle with the whole contract: real ONNX graphs, small enough to make in a second.
 
 Nothing in it is trained. Features of a cell are its mean colour, its position and a few fixed random filters; the
-forecast continues the change between the last two frames; a label is the nearest of a few class colours.
+forecast continues the change between the last two frames; a label is the nearest of a few class colours. A picture,
+where it draws any, is the newest frame, the brighter the farther ahead, in stripes of noise.
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ from re2pix_node.manifest import (
     Manifest,
     ProofSpec,
     Provenance,
+    RenderSpec,
     TimeSpec,
 )
 from tests.helpers import drive
@@ -40,7 +42,12 @@ CLASSES = (
 
 
 def tiny_manifest(
-    height: int = 128, width: int = 256, context: int = 4, horizons: int = 3, samples: int = 1
+    height: int = 128,
+    width: int = 256,
+    context: int = 4,
+    horizons: int = 3,
+    samples: int = 1,
+    render: bool = False,
 ) -> Manifest:
     unknown = "0" * 64
     return Manifest(
@@ -59,12 +66,15 @@ def tiny_manifest(
         labels=LabelSpec(height // 2, width // 2, CLASSES),
         graphs=Graphs(FileEntry("encode.onnx", unknown), FileEntry("forecast.onnx", unknown)),
         proof=ProofSpec("proof.npz", unknown, relative_l2=0.02, cosine=0.9995, agreement=0.97, confidence=0.02),
+        render=RenderSpec("render.onnx", unknown, noise=width, psnr=40.0) if render else None,
     )
 
 
 def make_tiny_bundle(path: Path, manifest: Manifest | None = None, replace: bool = False) -> Bundle:
     manifest = manifest or tiny_manifest()
     graphs = {"encode": encode_graph(manifest), "forecast": forecast_graph(manifest)}
+    if manifest.render:
+        graphs["render"] = render_graph(manifest)
     return write_bundle(path, manifest, graphs, reference_proof(manifest, graphs), replace)
 
 
@@ -77,12 +87,19 @@ def reference_proof(manifest: Manifest, graphs: dict[str, onnx.ModelProto]) -> d
     inputs = {f"context_{i}": features for i, features in enumerate(context)}
     names = ["features", "labels", "confidence"]
     outputs = onnx.reference.ReferenceEvaluator(graphs["forecast"]).run(names, inputs)
-    return {
+    proof = {
         "encode.frame": steps[-1],
         "encode.features": context[-1],
         **{f"forecast.{name}": array for name, array in inputs.items()},
         **{f"forecast.{name}": array for name, array in zip(names, outputs, strict=True)},
     }
+    if manifest.render:
+        noise = np.random.default_rng(5).standard_normal((1, manifest.render.noise), np.float32)
+        last = np.array([len(manifest.time.horizons) - 1], np.float32)
+        given = {"features": outputs[0][:1, -1], "frame": steps[-1], "horizon": last, "noise": noise, **inputs}
+        image = onnx.reference.ReferenceEvaluator(graphs["render"]).run(["image"], given)[0]
+        proof |= {"render.noise": noise, "render.image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
+    return proof
 
 
 def encode_graph(manifest: Manifest) -> onnx.ModelProto:
@@ -175,6 +192,40 @@ def forecast_graph(manifest: Manifest) -> onnx.ModelProto:
         },
         constants,
         nodes,
+    )
+
+
+def render_graph(manifest: Manifest) -> onnx.ModelProto:
+    cells, picture = manifest.features, [1, manifest.image.height, manifest.image.width, 3]
+    grid = [1, cells.height, cells.width, cells.channels]
+    context = [f"context_{i}" for i in range(manifest.time.context)]
+    return _model(
+        "render",
+        {
+            "features": (TensorProto.FLOAT, grid),
+            "frame": (TensorProto.UINT8, picture),
+            "horizon": (TensorProto.FLOAT, [1]),
+            "noise": (TensorProto.FLOAT, [1, manifest.render.noise]),
+            **dict.fromkeys(context, (TensorProto.FLOAT, grid)),
+        },
+        {"image": (TensorProto.FLOAT, picture)},
+        {
+            "brighter": np.float32(8),
+            "change": np.float32(100),
+            "faint": np.float32(3),
+            "columns": np.array([1, 1, manifest.render.noise, 1], np.int64),
+        },
+        [
+            helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["horizon", "brighter"], ["light"]),
+            helper.make_node("Mean", context, ["before"]),
+            helper.make_node("Sub", ["features", "before"], ["changes"]),
+            helper.make_node("ReduceMean", ["changes"], ["mean_change"]),
+            helper.make_node("Mul", ["mean_change", "change"], ["tone"]),
+            helper.make_node("Reshape", ["noise", "columns"], ["stripes"]),
+            helper.make_node("Mul", ["stripes", "faint"], ["faint_stripes"]),
+            helper.make_node("Sum", ["float", "light", "tone", "faint_stripes"], ["image"]),
+        ],
     )
 
 

@@ -1,0 +1,77 @@
+"""A run with every step, the renderer's among them, as a bundle that draws; one without is in test_train_command.py."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from re2pix_node.bundle import Bundle, read_bundle
+from re2pix_node.cli import main
+from re2pix_node.engines import open_engine
+from re2pix_node.errors import NotFiniteError
+from re2pix_node.pipeline import Pipeline
+from re2pix_node.rendering import Renderer, Scene, attempts
+from tests.helpers import drive
+from tests.training.made_runs import HEIGHT, WIDTH, make_footage, write_run
+from tests.training.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
+
+pytestmark = pytest.mark.timeout(600)
+STEPS = {"vae": SMALL_VAE, "renderer": {**SMALL_RENDERER, "sampling": 1}, "finisher": SMALL_FINISHER}
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("run")
+    make_footage(folder)
+    write_run(folder / "run.yaml", **STEPS)
+    for step in ("pca", "head", "forecaster", *STEPS):
+        assert main(["train", step, str(folder / "run.yaml"), "-o", str(folder / "run")]) == 0
+    assert main(["export", str(folder / "run"), "-o", str(folder / "drawing"), "--licence", "MIT"]) == 0
+    return read_bundle(folder / "drawing")
+
+
+def test_a_bundle_says_what_draws_its_pictures(drawing: Bundle) -> None:
+    manifest = drawing.manifest
+    assert manifest.render.noise == 4 * (HEIGHT // 8) * (WIDTH // 8)
+    assert [(p.what, p.licence) for p in manifest.provenance[1:]] == [
+        ("PCA, forecaster and head", "MIT"),
+        ("autoencoder, renderer and finisher", "MIT"),
+    ]
+    commands = {score.metric: score.command.partition(" run.yaml")[0] for score in manifest.scores}
+    assert commands["psnr of true pictures through the autoencoder"] == "re2pix train vae"
+    assert commands["squared error of latents, in shares of moving on"] == "re2pix train renderer"
+    assert commands["error of pixels of pictures, in shares of moving on"] == "re2pix train finisher"
+
+
+def test_every_runtime_draws_what_pytorch_drew(drawing: Bundle) -> None:
+    made = {attempt.name: attempt for attempt in attempts(drawing)}
+    assert {"openvino fp32", "onnxruntime fp32"} <= set(made)
+    for attempt in made.values():
+        assert attempt.graph is not None, str(attempt)
+        assert attempt.psnr > (45 if attempt.name.endswith("fp32") else 30)
+
+
+@pytest.fixture(scope="module")
+def scene(drawing: Bundle) -> Scene:
+    """Of the second horizon of a forecast."""
+    pipeline = Pipeline(drawing, open_engine(drawing, "onnxruntime")[0])
+    forecasts = [pipeline.observe(drive.frame(i / 7, WIDTH, HEIGHT), i * 10**9 // 7) for i in range(8)]
+    assert forecasts[-1] is not None
+    return pipeline.scene(forecasts[-1], 2)
+
+
+def test_the_seed_decides_what_is_drawn_of_a_forecast(drawing: Bundle, scene: Scene) -> None:
+    renderer = Renderer(drawing)
+    picture = renderer.draw(scene)
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    np.testing.assert_array_equal(renderer.draw(scene), picture)
+    for other in ({"seed": (9, 9)}, {"horizon": 1}, {"features": scene.features + 1}):
+        assert (renderer.draw(dataclasses.replace(scene, **other)) != picture).any()
+
+
+def test_what_is_not_finite_never_becomes_a_picture(drawing: Bundle, scene: Scene) -> None:
+    """OpenVINO makes numbers of NaNs on the way."""
+    features = scene.features.copy()
+    features[0, 0, 0] = np.nan
+    with pytest.raises(NotFiniteError, match="a picture that is not finite"):
+        Renderer(drawing).draw(dataclasses.replace(scene, features=features))
