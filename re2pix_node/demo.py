@@ -19,6 +19,7 @@ from re2pix_node.arguments import add_bundle_arguments
 from re2pix_node.bags import CameraTopic, Recording, open_recording
 from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.demo_video import DemoVideo, Moment, Panel
+from re2pix_node.diagnostics import LOADING
 from re2pix_node.errors import ImageError, Re2pixError
 from re2pix_node.images import Picture, decode
 from re2pix_node.manifest import NANOSECONDS
@@ -27,8 +28,10 @@ from re2pix_node.partial import write_beside
 from re2pix_node.percentile import percentile
 from re2pix_node.preview import cut, moment_caption, open_video, save_picture
 from re2pix_node.replay import frame_rate
-from re2pix_node.rig import node_parameters, running_node
+from re2pix_node.rig import READY_SECONDS, node_parameters, running_node
 
+RENDER_RATE = 10.0  # Hz
+HELD = 2 * NANOSECONDS  # for so long a drawn picture is shown while there is no newer one
 STILL = 2 / 3  # of the drive has passed: the street moves, and the skill curve has its shape
 
 
@@ -39,6 +42,7 @@ class Seen:
     sent: list[int] = field(default_factory=list)
     forecasts: dict[int, tuple[Any, int]] = field(default_factory=dict)  # and when they came, ns
     masks: dict[tuple[int, int], Picture] = field(default_factory=dict)  # by stamp and horizon
+    drawn: dict[int, Picture] = field(default_factory=dict)  # what is expected at the last horizon
     status: dict[str, str] = field(default_factory=dict)  # the node's diagnostics at the end
 
     def on_forecast(self, message: Any) -> None:
@@ -46,6 +50,9 @@ class Seen:
 
     def on_mask(self, k: int, message: Any) -> None:
         self.masks[stamp_of(message.header), k] = mask_of(message)
+
+    def on_picture(self, message: Any) -> None:
+        self.drawn[stamp_of(message.header)] = decode(message)
 
     def latency(self, stamp: int) -> float:
         """ms from sending the image to receiving the forecast: frames are stamped with the time they are sent at."""
@@ -85,11 +92,17 @@ def _count(recording: Recording, camera: CameraTopic, seconds: float) -> int:
 
 def _play(options: argparse.Namespace, bundle: Bundle, camera: CameraTopic, frames: int, seconds: float) -> Seen:
     seen = Seen()
-    with running_node("demo", node_parameters(options, camera.type)) as rig:
+    draws, last = bundle.manifest.render is not None, len(bundle.manifest.time.horizons)
+    drawing = {"render_rate": RENDER_RATE} if draws else {}
+    with running_node("demo", node_parameters(options, camera.type) | drawing) as rig:
         rig.listen(Forecast, "forecast", seen.on_forecast)
-        for k in range(len(bundle.manifest.time.horizons) + 1):
+        for k in range(last + 1):
             rig.listen(Image, f"h{k}/segmentation", partial(seen.on_mask, k))
+        if draws:
+            rig.listen(Image, f"h{last}/image", seen.on_picture)
         rig.wait_until_ready()
+        if draws:  # a drive is short
+            rig.wait(lambda: rig.status["renderer"] not in ("", LOADING), READY_SECONDS)
         with rig.camera(options.drive, "--topic", camera.name, "--frames", frames) as player:
             player.finish(2 * seconds + 30)
             rig.settle()
@@ -119,6 +132,9 @@ def _table(seen: Seen) -> str:
         "drops": f"{overtaken} overtaken, {lost} lost on the way, {undecodable} undecodable",
         "skill": _skill_text([message for message, _ in seen.forecasts.values()]),
     }
+    if told["renderer"]:
+        counts = f"{told['pictures drawn']} drawn, {told['pictures late']} late, {told['picture errors']} errors"
+        rows["pictures"] = f"{counts}, {told.get('render p50 (ms)', '?')} ms each (p50): {told['renderer']}"
     return "\n".join(f"  {name:<14} {value}" for name, value in rows.items())
 
 
@@ -147,11 +163,14 @@ def _write_pictures(
     forecasts = [seen.forecasts[stamp][0] for stamp in stamps]
     shape = forecasts[0].region.height / forecasts[0].region.width
     moments = [_moment(seen, stamp) for stamp in stamps]
-    drawing = DemoVideo(bundle.manifest.labels, _horizons(forecasts), moments, shape)
+    drawing = DemoVideo(bundle.manifest.labels, _horizons(forecasts), moments, shape, pictures=bool(seen.drawn))
     footage = _Footage(recording, camera, drawing)
     with write_beside(video_path, replace=True) as partial_path, open_video(partial_path, rate) as video:
         for i, stamp in enumerate(stamps):
-            sheet = drawing.draw(i, _panels(seen, footage, stamp), _notes(seen, stamp))
+            shown = _drawn_before(seen, stamp)
+            footage.forget_before(seen.sent.index(stamp if shown is None else shown))
+            below = [] if shown is None else _panels_of_picture(seen, footage, shown, drawing)
+            sheet = drawing.draw(i, _panels(seen, footage, stamp), _notes(seen, stamp), below)
             for _ in range(_shown_for(seen, stamps, i)):
                 video.write(sheet)
             if i == round((len(stamps) - 1) * STILL):
@@ -175,7 +194,6 @@ def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
     """The camera; what is seen now; and what is expected, each laid over what the camera saw when its time had come."""
     message, _ = seen.forecasts[stamp]
     now = seen.sent.index(stamp)
-    footage.forget_before(now)
     panels = [Panel("camera", footage.picture(now, message.region))]
     spacing = ns_of(message.spacing)
     for k, predicted in enumerate(message.predicted_stamps):
@@ -184,6 +202,24 @@ def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
         came = abs(seen.sent[i] - moment) < spacing // 2
         caption = f"{_caption(message, k)}{', over what came' if k and came else ''}"
         panels.append(Panel(caption, footage.picture(i, message.region) if came else None, seen.masks.get((stamp, k))))
+    return panels
+
+
+def _drawn_before(seen: Seen, stamp: int) -> int | None:
+    """The newest forecast of late that has been drawn: not all are."""
+    return max((at for at in seen.drawn if stamp - HELD < at <= stamp and at in seen.forecasts), default=None)
+
+
+def _panels_of_picture(seen: Seen, footage: "_Footage", stamp: int, drawing: DemoVideo) -> list[Panel]:
+    """The newest frame of a forecast, what came at its last horizon, and the picture that was drawn of that moment."""
+    message, _ = seen.forecasts[stamp]
+    moment = ns_of(message.predicted_stamps[-1])
+    now, then = (f"{(at - seen.sent[0]) / NANOSECONDS:.2f} s" for at in (stamp, moment))
+    panels = [Panel(f"camera at {now}", footage.picture(seen.sent.index(stamp), message.region))]
+    i = _nearest(seen.sent, moment)
+    came = abs(seen.sent[i] - moment) < ns_of(message.spacing) // 2
+    panels.append(Panel(f"camera at {then}", footage.picture(i, message.region) if came else None))
+    panels.append(Panel(f"drawn at {now}: expected at {then}", drawing.shrink(seen.drawn[stamp])))
     return panels
 
 

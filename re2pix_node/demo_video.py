@@ -51,12 +51,21 @@ class Panel:
 class DemoVideo:
     """Draws one picture for each moment; the charts fill as time goes on."""
 
-    def __init__(self, labels: LabelSpec, horizons: Sequence[str], moments: Sequence[Moment], shape: float) -> None:
-        """`horizons` names those after the first; `shape` is height by width of what masks cover."""
+    def __init__(
+        self,
+        labels: LabelSpec,
+        horizons: Sequence[str],
+        moments: Sequence[Moment],
+        shape: float,
+        pictures: bool = False,
+    ) -> None:
+        """`horizons` names those after the first; `shape` is height by width of what masks cover; `pictures`: whether a
+        row is kept for what was drawn."""
         self._palette = palette(labels)
         self._labels = labels
         self._horizons = horizons
         self._moments = moments
+        self._pictures = pictures
         self._size = PANEL_WIDTH, round(PANEL_WIDTH * shape)
         chart_width = round((WIDTH - 3 * GAP) * 0.66)
         left = moments[0].seconds, max(moments[-1].seconds, moments[0].seconds + 1.0)
@@ -69,16 +78,20 @@ class DemoVideo:
         """A picture as it is shown, to be kept until it is."""
         return np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
-    def draw(self, i: int, panels: Sequence[Panel], notes: Sequence[str]) -> Picture:
-        tiles = [self._panel(panel) for panel in panels]
-        tiles.append(self._legend(notes))
-        tiles += [np.full_like(tiles[0], _BACKGROUND)] * (-len(tiles) % COLUMNS)
-        rows = [_row(tiles[first : first + COLUMNS]) for first in range(0, len(tiles), COLUMNS)]
+    def draw(self, i: int, panels: Sequence[Panel], notes: Sequence[str], below: Sequence[Panel] = ()) -> Picture:
+        """`below` are panels in a row of their own, which stays empty while there are none."""
+        rows = self._rows([*map(self._panel, panels), self._legend(notes)])
+        if self._pictures:
+            rows += self._rows([self._panel(panel) for panel in below or [Panel("", None)] * COLUMNS])
         charts = _row([self._draw_skill(i), self._draw_latency(i)])
         gap = np.full((GAP, WIDTH, 3), _BACKGROUND, np.uint8)
         sheet = np.vstack([part for row in (*rows, charts) for part in (row, gap)])
         # Video encoders want even sizes.
         return np.ascontiguousarray(sheet[: sheet.shape[0] // 2 * 2, : sheet.shape[1] // 2 * 2])
+
+    def _rows(self, tiles: list[Picture]) -> list[Picture]:
+        tiles += [np.full_like(tiles[0], _BACKGROUND)] * (-len(tiles) % COLUMNS)
+        return [_row(tiles[first : first + COLUMNS]) for first in range(0, len(tiles), COLUMNS)]
 
     def _panel(self, panel: Panel) -> Picture:
         width, height = self._size

@@ -14,8 +14,9 @@ from re2pix_node.percentile import percentile
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 ACTIVE = "active"
+LOADING = "being loaded"  # the renderer
 TOTAL = "latency"  # from receipt of the image to its forecast published
-STAGES = (TOTAL, "wait", "decode", "fit", "encode", "forecast", "publish")
+STAGES = (TOTAL, "wait", "decode", "fit", "encode", "forecast", "publish", "render")
 # What is counted, as diagnostics name it.
 COUNTS = (
     "frames received",
@@ -28,6 +29,9 @@ COUNTS = (
     "frames without context",
     "errors",
     "engine restarts",
+    "pictures drawn",
+    "pictures late",
+    "picture errors",
 )
 # Frames this old (s) when they arrive point to clocks that disagree, or to a bag played without use_sim_time.
 OLD_FRAMES = 1.0
@@ -37,7 +41,7 @@ FUTURE_FRAMES = -0.1
 
 @dataclass
 class Health:
-    """Counts and times, written by the executor and the worker, read by the diagnostics timer."""
+    """Counts and times, written by the executor and the workers, read by the diagnostics timer."""
 
     state: str = "unconfigured"
     fatal: str = ""  # why there will be no forecasts
@@ -46,8 +50,11 @@ class Health:
     passed_over: tuple[str, ...] = ()
     building: str = ""  # a better engine, and how far it is
     last_error: str = ""
+    renderer: str = ""  # what draws pictures, or why nothing does
     skill: Sequence[float] = ()  # by horizon, the first of which is now
     counts: Counter[str] = field(default_factory=Counter)
+    _picture_fault: str = ""
+    _picture_fault_until: float = 0.0  # steady time
     _seconds: dict[str, deque[float]] = field(default_factory=lambda: {stage: deque(maxlen=1000) for stage in STAGES})
     _ages: list[float] = field(default_factory=list)
     _recent: Counter[str] = field(default_factory=Counter)
@@ -63,6 +70,12 @@ class Health:
         self.last_error = message
         self.count("errors")
 
+    def picture_error(self, message: str, seconds: float) -> None:
+        """Pictures are lost; to be warned of for so long."""
+        self.count("picture errors")
+        with self._lock:
+            self._picture_fault, self._picture_fault_until = message, time.monotonic() + seconds
+
     def received(self, age: float) -> None:
         """A frame came in, `age` seconds after its stamp."""
         self.count("frames received")
@@ -75,8 +88,8 @@ class Health:
             for stage, value in seconds.items():
                 self._seconds[stage].append(value)
 
-    def status(self, name: str, overtaken: int) -> DiagnosticStatus:
-        """The state since the last call, as one message."""
+    def status(self, name: str, overtaken: int, pictures_overtaken: int) -> DiagnosticStatus:
+        """The state since the last call, as one message. Overtaken are frames, and forecasts to be drawn."""
         with self._lock:
             now = time.monotonic()
             period, self._asked = max(now - self._asked, 1e-6), now
@@ -92,6 +105,8 @@ class Health:
             "engine being built": self.building,
             **{what: str(counts[what]) for what in COUNTS},
             "frames overtaken": str(overtaken),
+            "pictures overtaken": str(pictures_overtaken),
+            "renderer": self.renderer,
             "input rate (Hz)": f"{recent['frames received'] / period:.1f}",
             "input age (ms)": f"{1e3 * age:.1f}",
             "output rate (Hz)": f"{recent['forecasts published'] / period:.1f}",
@@ -143,5 +158,7 @@ class Health:
             yield f"frames are {age:.1f} s old when they arrive: do the clocks agree, is use_sim_time missing?"
         if age < FUTURE_FRAMES:
             yield f"frames are stamped {-age:.1f} s in the future of this node's clock: do the clocks agree?"
+        if time.monotonic() < self._picture_fault_until:
+            yield f"no picture: {self._picture_fault}"
         if not self.first_choice:
             yield f"forecasting with {self.engine}, a spare: {self.passed_over[-1] if self.passed_over else ''}"

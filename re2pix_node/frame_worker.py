@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -22,6 +23,7 @@ from re2pix_node.parameters import Settings
 from re2pix_node.pipeline import Forecast, Pipeline, timing_of
 from re2pix_node.publishing import Outputs
 from re2pix_node.rate_limit import RateLimit
+from re2pix_node.render_worker import RenderWorker
 from re2pix_node.skill import LiveSkill
 
 # How long a log line about frames keeps quiet (s): a camera sends the same fault thirty times a second.
@@ -49,7 +51,14 @@ class FrameWorker:
     """Frames in by `put`, forecasts out by topic. Nothing that is wrong with a frame ends it; a lost engine does."""
 
     def __init__(
-        self, node: Node, health: Health, model: Model, outputs: Outputs, settings: Settings, lost: Callable[[], None]
+        self,
+        node: Node,
+        health: Health,
+        model: Model,
+        outputs: Outputs,
+        renderer: RenderWorker | None,
+        settings: Settings,
+        lost: Callable[[], None],
     ) -> None:
         """`lost` is called, from the worker's thread, when no engine is left; `health.fatal` then says why."""
         self.mailbox: Mailbox[Arrived] = Mailbox()
@@ -58,6 +67,7 @@ class FrameWorker:
         self._health = health
         self._model = model
         self._outputs = outputs
+        self._renderer = renderer
         self._lost = lost
         self._pipeline = Pipeline(model.bundle, model.engine, settings.fit or None)
         spec = model.bundle.manifest.time
@@ -85,6 +95,11 @@ class FrameWorker:
                 f"max_rate {settings.max_rate:g} leaves frames too far apart: {spec.name} takes frames at most "
                 f"{spec.time.stride_max:g} s apart, which is {1 / spec.time.stride_max:.1f} Hz"
             )
+        if self._renderer:
+            self._renderer.rate = settings.render_rate
+        elif settings.render_rate > 0 and not self._health.renderer:
+            self._health.renderer = f"{spec.name} cannot draw pictures: it has no render graph"
+            self._node.get_logger().warning(f"render_rate has no effect: {self._health.renderer}")
 
     def close(self) -> None:
         """No frame is begun after this."""
@@ -145,6 +160,9 @@ class FrameWorker:
             self._publish(forecast, message.header.frame_id, arrived.at, taken, seconds)
         self._health.took(seconds)
         # What follows is not urgent: the forecast is out.
+        if forecast is not None and self._renderer:
+            scene = partial(self._pipeline.scene, forecast)
+            self._renderer.offer(forecast, scene, message.header.frame_id, arrived.at)
         self._judge(stamp, forecast)
         if forecast is not None:
             self._publish_views(forecast, picture, message.header.frame_id)

@@ -27,6 +27,7 @@ from re2pix_node.errors import Re2pixError
 from re2pix_node.frame_worker import FrameWorker, Model
 from re2pix_node.parameters import Settings
 from re2pix_node.publishing import Outputs
+from re2pix_node.render_worker import RenderWorker
 from re2pix_node.shipped import bundle_folder
 
 SUCCESS, FAILURE, ERROR = (
@@ -65,23 +66,25 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._supply: EngineSupply | None = None  # the model's, or that of the one being loaded
         self._outputs: Outputs | None = None
         self._worker: FrameWorker | None = None
+        self._renderer: RenderWorker | None = None  # beside the worker, when the bundle can draw
         self._inputs: list[Any] = []
-        self._overtaken = 0  # in the workers before this one
+        self._overtaken = self._pictures_overtaken = 0  # in the workers before these
         self._loading: Future[Model] | None = None
         self._declared = DeclaredParameters(self, lambda: self._health.state == "unconfigured", self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: under use_sim_time the node's own clock may stop or jump, and just then people look at diagnostics.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._publish_diagnostics, clock=self._steady)
+        self.create_timer(1.0, self._every_second, clock=self._steady)
         self._engine_lost = self.create_guard_condition(self._stop_without_engine)
         if self._declared.settings.autostart:
             self._starter = self.create_timer(0.0, self._start, clock=self._steady)
 
     def stop(self) -> bool:
         """Ends what still runs; False when something did not end in time and the process must not wait for it."""
-        if self._worker:
-            self._worker.close()
-        done = self._worker is None or self._worker.wait(1.0)
+        workers = [worker for worker in (self._worker, self._renderer) if worker]
+        for worker in workers:
+            worker.close()
+        done = all(worker.wait(1.0) for worker in workers)
         return done and (self._loading is None or self._loading.done())
 
     # --- life cycle ---------------------------------------------------------------------------------------------------
@@ -109,8 +112,11 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         assert self._model is not None
         assert self._outputs is not None
         settings = self._declared.settings
+        bundle = self._model.bundle
+        if bundle.manifest.render:
+            self._renderer = RenderWorker(self, self._health, bundle, self._outputs, settings.threads)
         worker = self._worker = FrameWorker(
-            self, self._health, self._model, self._outputs, settings, self._engine_lost.trigger
+            self, self._health, self._model, self._outputs, self._renderer, settings, self._engine_lost.trigger
         )
         try:
             self._subscribe(CameraInfo, "~/input/camera_info", lambda message: setattr(worker, "camera_info", message))
@@ -211,12 +217,20 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         while self._inputs:
             self.destroy_subscription(self._inputs.pop())
         if self._worker:
-            self._worker.close()
-            # A frame takes a moment, an engine that is being loaded anew takes longer.
-            while not self._worker.wait(0.1) and self.context.ok():
-                pass
+            self._finish(self._worker)
             self._overtaken += self._worker.mailbox.overtaken
             self._worker = None
+        if self._renderer:
+            self._finish(self._renderer)
+            self._pictures_overtaken += self._renderer.mailbox.overtaken
+            self._renderer = None
+        self._health.renderer = ""
+
+    def _finish(self, worker: FrameWorker | RenderWorker) -> None:
+        worker.close()
+        # A frame or a picture takes a moment, an engine that is being loaded anew takes longer.
+        while not worker.wait(0.1) and self.context.ok():
+            pass
 
     def _release(self) -> None:
         if self._outputs:
@@ -230,13 +244,19 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         if self._worker:
             self._worker.adopt(settings)
 
+    def _every_second(self) -> None:
+        if self._renderer:
+            self._renderer.prepare()
+        self._publish_diagnostics()
+
     def _publish_diagnostics(self) -> None:
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         overtaken = self._overtaken + (self._worker.mailbox.overtaken if self._worker else 0)
+        pictures = self._pictures_overtaken + (self._renderer.mailbox.overtaken if self._renderer else 0)
         if self._supply:
             self._health.passed_over, self._health.building = self._supply.passed_over, self._supply.building()
-        array.status = [self._health.status(self.get_fully_qualified_name().lstrip("/"), overtaken)]
+        array.status = [self._health.status(self.get_fully_qualified_name().lstrip("/"), overtaken, pictures)]
         self._diagnostics.publish(array)
 
 

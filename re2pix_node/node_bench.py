@@ -14,8 +14,9 @@ from typing import Any
 from re2pix_msgs.msg import Forecast
 from sensor_msgs.msg import Image
 
+from re2pix_node import render_bench
 from re2pix_node.arguments import add_bundle_arguments
-from re2pix_node.bags import CameraTopic, open_recording
+from re2pix_node.bags import open_recording
 from re2pix_node.bundle import read_bundle
 from re2pix_node.camera_frames import Form
 from re2pix_node.direct import DirectRun, measure
@@ -26,7 +27,7 @@ from re2pix_node.partial import write_beside
 from re2pix_node.percentile import percentile
 from re2pix_node.process_usage import usage_of
 from re2pix_node.replay import frame_rate
-from re2pix_node.rig import Rig, node_parameters, running_node
+from re2pix_node.rig import Drive, Rig, node_parameters, running_node
 from re2pix_node.shipped import bundle_folder
 
 PACE, TARGET_P99 = 10.0, 120.0  # Hz, and ms from receipt of the image to forecast published
@@ -54,13 +55,6 @@ class Play:
         self.latencies.append((time.time_ns() - stamp_of(message.header)) / 1e6)
 
 
-@dataclass(frozen=True)
-class Drive:
-    path: Path
-    camera: CameraTopic
-    rate: float  # Hz
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_arguments(parser)
     parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
@@ -73,25 +67,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help=f"at {PACE:.0f} Hz (default: 60)")
     parser.add_argument("--frames", type=int, default=900, help=f"at {FAST_PACE:.0f} Hz (default: 900)")
+    parser.add_argument(
+        "--render",
+        type=float,
+        metavar="HZ",
+        help="measure instead what drawing pictures of so many forecasts a second does to forecasts: off and on in "
+        f"turns for --seconds, at {PACE:.0f} Hz",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     if options.seconds <= 0 or options.frames < ROUNDS:
         raise Re2pixError(f"--seconds must be above 0 and --frames at least {ROUNDS}")
+    if options.render is not None and not 0 < options.render <= 60:
+        raise Re2pixError(f"--render must lie above 0 and up to 60 Hz, is {options.render:g}")
     if options.json and not options.json.parent.is_dir():
         raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
     with open_recording(options.drive) as recording:
         camera = recording.camera(options.topic)
         drive = Drive(options.drive, camera, frame_rate(recording, camera))
     print(f"{cpu_model()}; milliseconds, median (p99)", flush=True)
-    keeping_up = _keeping_up(options, drive)
-    print(_keeping_up_text(keeping_up), flush=True)
-    options.bundle = options.fast or options.bundle
-    added = _added(options, drive)
-    print(_added_text(added))
+    rows = {}
+    if options.render:
+        rows["rendering"] = render_bench.measure(options, drive, PACE)
+        print(render_bench.text(rows["rendering"]))
+    else:
+        rows["keeping_up"] = _keeping_up(options, drive)
+        print(_keeping_up_text(rows["keeping_up"]), flush=True)
+        options.bundle = options.fast or options.bundle
+        rows["ros"] = _added(options, drive)
+        print(_added_text(rows["ros"]))
     if options.json:
-        figures = {"cpu": cpu_model(), "system": platform.platform(), "keeping_up": keeping_up, "ros": added}
+        figures = {"cpu": cpu_model(), "system": platform.platform(), **rows}
         with write_beside(options.json, replace=True) as partial:
             partial.write_text(json.dumps(figures, indent=1) + "\n")
         print(options.json)

@@ -110,6 +110,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         description="Seed from which stochastic forecasters draw."),
     Parameter("preview_rate", Kind.DOUBLE, 5.0, When.LIVE, low=0, high=60,
         description="Most previews published in a second, in Hz; 0 publishes none."),
+    Parameter("render_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=60,
+        description="Most forecasts drawn as pictures in a second of their stamps, in Hz; 0 draws none. Drawn is what "
+        "has a subscriber on ~/output/h<k>/image, by bundles that can."),
 )
 # fmt: on
 
@@ -132,6 +135,7 @@ class Settings:
     max_age: float
     seed: int
     preview_rate: float
+    render_rate: float
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Settings":

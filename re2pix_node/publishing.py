@@ -18,6 +18,7 @@ from re2pix_node.messages import (
     Circumstances,
     forecast_message,
     header_message,
+    image_message,
     output_messages,
     output_names,
     ros_types,
@@ -43,6 +44,8 @@ class Outputs:
             name: self._advertise(FeatureMap if name.endswith("features") else Image, name)
             for name in _moment_names(bundle, settings)
         }
+        drawn = [k for k in _chosen(bundle, settings) if k] if bundle.manifest.render else []
+        self._pictures = {k: self._advertise(Image, f"h{k}/image") for k in drawn}
         outputs = settings.outputs
         self._preview = self._advertise(CompressedImage, "preview/compressed") if PREVIEW in outputs else None
         self._camera_info = self._advertise(CameraInfo, "camera_info") if CAMERA_INFO in outputs else None
@@ -78,6 +81,16 @@ class Outputs:
         header = header_message(types, forecast.stamp, frame_id)
         self._preview.publish(CompressedImage(header=header, format="jpeg", data=types.array(data)))
 
+    def wanted_pictures(self) -> list[int]:
+        """The horizons of which somebody wants pictures, the nearest first."""
+        return [k for k, publisher in self._pictures.items() if publisher.get_subscription_count()]
+
+    def publish_picture(self, stamp: int, k: int, picture: Picture, frame_id: str) -> None:
+        """What the forecast of that stamp expects at h<k>, stamped as its masks are. Any thread may call this."""
+        types = ros_types()
+        header = header_message(types, stamp, frame_id)
+        self._pictures[k].publish(image_message(types, picture, header))
+
     def destroy(self) -> None:
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
@@ -96,12 +109,17 @@ class Outputs:
 
 def _moment_names(bundle: Bundle, settings: Settings) -> Sequence[str]:
     """Names of the outputs that belong to a moment, of the kinds and horizons asked for."""
+    chosen = {f"h{k}" for k in _chosen(bundle, settings)}
+    kinds = [kind for kind in KINDS if kind in settings.outputs]
+    return [name for name in output_names(bundle, kinds) if name.split("/")[0] in chosen]
+
+
+def _chosen(bundle: Bundle, settings: Settings) -> Sequence[int]:
+    """The horizons asked for, in their order."""
     count = len(bundle.manifest.time.horizons) + 1
     beyond = [k for k in settings.horizons if k >= count]
     if beyond:
         raise Re2pixError(
             f"horizons names h{beyond[0]}, but {bundle.manifest.name} has h0 to h{count - 1}: leave it out"
         )
-    chosen = {f"h{k}" for k in settings.horizons or range(count)}
-    kinds = [kind for kind in KINDS if kind in settings.outputs]
-    return [name for name in output_names(bundle, kinds) if name.split("/")[0] in chosen]
+    return sorted(settings.horizons) or range(count)

@@ -9,21 +9,34 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from re2pix_node.bags import CameraTopic
 from re2pix_node.errors import Re2pixError
 from re2pix_node.player import end_on_signals
 
 READY_SECONDS = 60.0  # for the node to load and prove an engine
 END_SECONDS = 5.0  # for a process to end when asked
 REPORT_SECONDS = 10.0  # for the node's diagnostics, one a second, on a busy machine
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A recording to be played."""
+
+    path: Path
+    camera: CameraTopic
+    rate: float  # Hz
 
 
 class Rig:
@@ -70,6 +83,20 @@ class Rig:
         """Until the node's counts and ours tell of all that has been sent."""
         heard = self.reports
         self.wait(lambda: self.reports >= heard + 2, REPORT_SECONDS)
+
+    def set_parameter(self, name: str, value: object) -> None:
+        """Of those that may change at any time."""
+        client = self._listener.create_client(SetParameters, f"{self.name}/set_parameters")
+        try:
+            request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+            future = client.call_async(request) if self.wait(client.service_is_ready, REPORT_SECONDS) else None
+            if not (future and self.wait(future.done, REPORT_SECONDS)):
+                raise Re2pixError(f"the node did not take {name} within {REPORT_SECONDS:.0f} s: is it very busy?")
+            (result,) = future.result().results
+        finally:
+            self._listener.destroy_client(client)
+        if not result.successful:
+            raise Re2pixError(result.reason)
 
     @contextlib.contextmanager
     def camera(self, recording: Path, *options: object) -> Iterator["Camera"]:

@@ -12,7 +12,7 @@ import pytest
 
 from re2pix_node.bundle import Bundle
 from re2pix_node.demo_video import CAPTION_HEIGHT, CHART_HEIGHT, GAP, PANEL_WIDTH, WIDTH, DemoVideo, Moment, Panel
-from tests.helpers.tiny_bundle import tiny_manifest
+from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 from tests.ros_node import start
 
 LABELS = tiny_manifest().labels
@@ -41,6 +41,23 @@ def test_a_drive_comes_back_as_a_table_a_still_and_a_video(tiny: Bundle, drive_b
         assert grabbed[1].shape == still.shape
     # As many pictures as camera frames from the first forecast on: time runs as it did.
     assert forecasts <= shown <= 90
+
+
+def test_what_is_drawn_is_shown_beside_what_came(drive_bag: Path, tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "drawing", tiny_manifest(render=True))
+    process = start(
+        "-m", "re2pix_node.cli", "demo", "--bundle", bundle.path, "--drive", drive_bag, "--out", tmp_path / "demo"
+    )
+    said, error = process.communicate(timeout=150)
+    assert process.returncode == 0, error
+    (told,) = (line.split(maxsplit=1)[1] for line in said.splitlines() if line.startswith("  pictures "))
+    assert told.endswith(("openvino bf16", "openvino fp32", "onnxruntime fp32"))
+    drawn = int(told.split()[0])
+    assert drawn > 0, told
+    still = cv2.imread(str(tmp_path / "demo" / "demo.png"))
+    # Two rows and the charts, as ever; and the row of pictures.
+    panel = CAPTION_HEIGHT + PANEL_WIDTH // 2 + GAP
+    assert abs(still.shape[0] - (3 * panel + CHART_HEIGHT + GAP)) <= 2
 
 
 def test_what_the_node_says_is_said(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
@@ -90,6 +107,22 @@ def moments(skill: tuple[float, ...] = (0.3, 0.2, -0.1), count: int = 50) -> lis
 def curve_pixels(sheet: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     """Rows of pixels of a colour below the legend of the charts."""
     return np.nonzero((sheet[-174:] == colour).all(axis=2))[0]
+
+
+def test_pictures_have_a_row_of_their_own_below_the_others() -> None:
+    red, green = (
+        np.full((PANEL_WIDTH // 2, PANEL_WIDTH, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0))
+    )
+    video = DemoVideo(LABELS, ["0.18 s"], moments(), 0.5, pictures=True)
+    panels = [Panel("camera", red)] * 3  # with the legend, four: two rows
+    sheet = video.draw(0, panels, [], [Panel("camera", red), Panel("came", red), Panel("drawn", green)])
+    row = CAPTION_HEIGHT + PANEL_WIDTH // 2 + GAP
+    y = 2 * row + CAPTION_HEIGHT + PANEL_WIDTH // 4
+    shown = [tuple(sheet[y, GAP + PANEL_WIDTH // 2 + i * (PANEL_WIDTH + GAP)]) for i in range(3)]
+    assert shown == [(255, 0, 0), (255, 0, 0), (0, 255, 0)]
+    # Before the first picture the row is there, and empty: a video has one size.
+    assert video.draw(0, panels, []).shape == sheet.shape
+    assert drawing(moments(), 1).draw(0, panels, []).shape[0] == sheet.shape[0] - row
 
 
 def test_a_panel_shows_its_mask_over_a_grey_picture() -> None:

@@ -8,6 +8,7 @@ import pytest
 from re2pix_node.bundle import Bundle
 from re2pix_node.cli import main
 from re2pix_node.node_bench import MODEL_STAGES
+from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 from tests.ros_node import start
 
 
@@ -38,9 +39,53 @@ def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Pat
     assert ("PASS" in said) == (keeping_up["met"] or added["met"])
 
 
+@pytest.mark.timeout(300)
+def test_rendering_is_off_and_on_in_turns(drive_bag: Path, tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "drawing", tiny_manifest(render=True))
+    words = [
+        "--bundle",
+        bundle.path,
+        "--drive",
+        drive_bag,
+        "--seconds",
+        20,
+        "--render",
+        5,
+        "--json",
+        tmp_path / "b.json",
+    ]
+    bench = start("-m", "re2pix_node.cli", "bench-node", *words)
+    said, error = bench.communicate(timeout=240)
+    assert bench.returncode == 0, error
+    row = json.loads((tmp_path / "b.json").read_text())["rendering"]
+    off, on, pictures = row["off"], row["on"], row["pictures"]
+    for column in (off, on):
+        assert 60 <= column["frames"] <= 90  # 10 Hz for two turns of 5 s, less their first seconds
+        assert column["forecasts"] + column["overtaken_or_lost"] == column["frames"]
+        assert 0 < column["p50_ms"] <= column["p99_ms"]
+        assert 0 < column["rate_hz"] < 12
+    assert row["ratio"]["p99_ms"] == pytest.approx(on["p99_ms"] / off["p99_ms"])
+    assert row["renderer"].startswith(("openvino", "onnxruntime"))
+    # In its turns only, five forecasts a second: three horizons each.
+    wanted = 2 * 3 * 5 * row["turn_s"]
+    assert 0 < pictures["pictures drawn"] + pictures["pictures late"] <= wanted + 9
+    assert pictures["picture errors"] == 0
+    assert row["met"] == (on["rate_hz"] >= 0.9 * off["rate_hz"] and on["p99_ms"] <= 1.1 * off["p99_ms"])
+    assert ("PASS" in said) == row["met"]
+
+
+def test_a_bundle_that_cannot_draw_has_nothing_to_measure(
+    tiny: Bundle, drive_bag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--bundle", str(tiny.path), "--drive", str(drive_bag), "--render", "5"]
+    assert main(["bench-node", *words]) == 2
+    assert "has no render graph" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["--render", "0"], "--render must lie above 0 and up to 60 Hz, is 0"),
         (["--seconds", "0"], "--seconds must be above 0 and --frames at least 3"),
         (["--frames", "2"], "--seconds must be above 0 and --frames at least 3"),
         (["--json", "/nowhere/b.json"], "the folder /nowhere does not exist"),

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.manifest import build
-from re2pix_node.nets.finisher import Finisher, FinisherOptions
+from re2pix_node.nets.finisher import Finisher, FinisherOptions, contrast
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of, unlikeness
@@ -29,7 +29,7 @@ def finisher_options(spec: RunFile, latents: int) -> FinisherOptions:
 
 
 class FinishLoss(nn.Module):
-    """The finisher, and how far its pictures are from the true ones, in pixels and in looks."""
+    """The finisher, and how far its pictures are from the true ones, in pixels, in looks and in contrast."""
 
     ahead: Tensor
 
@@ -43,7 +43,7 @@ class FinishLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.net = Finisher(finisher_options(spec, coder.latents))
-        self._looks, self._cells = spec.finisher.looks, spec.finisher.crop // CELL
+        self._looks, self._sharp, self._cells = spec.finisher.looks, spec.finisher.sharp, spec.finisher.crop // CELL
         self._sampling, self._guidance = spec.renderer.sampling, spec.renderer.guidance
         self._frozen = coder, renderer, forecaster, backbone  # in a tuple: they are not trained along
         self.register_buffer("ahead", torch.tensor(spec.time.horizons, dtype=torch.float32), persistent=False)
@@ -55,8 +55,10 @@ class FinishLoss(nn.Module):
         said = self.net(*shown)
         pixels = functional.l1_loss(said.float(), true)
         looks = self.looks(said, true)
-        moved = functional.l1_loss(shown[3], true)
-        return pixels + self._looks * looks, {"pixels": pixels.detach(), "looks": looks.detach(), "moved": moved}
+        blur = blurred(said.float(), true)
+        figures = {"pixels": pixels, "looks": looks, "blur": blur, "moved": functional.l1_loss(shown[3], true)}
+        loss = pixels + self._looks * looks + self._sharp * blur
+        return loss, {name: figure.detach() for name, figure in figures.items()}
 
     def looks(self, said: Tensor, true: Tensor) -> Tensor:
         return unlikeness(self._frozen[3].to(said.device), said, true)
@@ -84,6 +86,12 @@ class FinishLoss(nn.Module):
         latents = [_parts(x.float(), corner, cells, 1) for x in (drawn, moved)]
         planes = [_parts(x, corner, cells, CELL) for x in (moved_picture, planes_of(then))]
         return (*latents, coder.decode(latents[0]).float(), *planes)
+
+
+def blurred(said: Tensor, true: Tensor) -> Tensor:
+    """How far contrast is from that of the true pictures. Other losses are least where a blur hides what is unsure."""
+    apart = [(a - b).abs().mean() for a, b in zip(contrast(said), contrast(true), strict=True)]
+    return torch.stack(apart).mean()
 
 
 def _parts(x: Tensor, corner: Tensor, cells: int | None, size: int) -> Tensor:
@@ -132,7 +140,7 @@ class FinishTask:
                 yield whole | self._val.futures([place], [last])
 
     def empty(self) -> Sums:
-        names = [f"{what} {of}" for what in ("pixels", "looks") for of in ("finished", "moved")]
+        names = [f"{what} {of}" for what in ("pixels", "looks", "blur") for of in ("finished", "moved")]
         return {name: torch.zeros(()) for name in names}
 
     def measure(self, model: nn.Module, batch: Batch) -> Sums:
@@ -142,11 +150,12 @@ class FinishTask:
         for of, planes in (("finished", model.net(*shown).float()), ("moved", shown[3])):
             found[f"pixels {of}"] = functional.l1_loss(planes, true)
             found[f"looks {of}"] = model.looks(planes, true)
+            found[f"blur {of}"] = blurred(planes, true)
         return found
 
     def summary(self, sums: Sums) -> dict[str, float]:
         """Errors in shares of those of the picture moved on."""
-        return {what: float(sums[f"{what} finished"] / sums[f"{what} moved"]) for what in ("pixels", "looks")}
+        return {what: float(sums[f"{what} finished"] / sums[f"{what} moved"]) for what in ("pixels", "looks", "blur")}
 
     def _noise(self, rng: np.random.Generator, number: int) -> Tensor:
         return torch.from_numpy(rng.standard_normal((number, self.model.net.options.latents, *self._grid), np.float32))

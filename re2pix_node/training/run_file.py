@@ -164,12 +164,13 @@ class RendererSpec(Optimisation):
 class FinisherSpec(Optimisation):
     model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/finisher.py
     crop: int = 112  # pixels along one side of the parts of pictures that it learns from
-    looks: float = 0.5  # share in the loss of how different pictures look to the backbone
+    looks: float = 1.0  # share in the loss of how different pictures look to the backbone
+    sharp: float = 2.0  # share in the loss of how different their contrast is
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self.crop > 0 and self.crop % 8 == 0, f"crop must be a multiple of 8, is {self.crop}")
-        _require(self.looks >= 0, f"looks must not be negative, is {self.looks:g}")
+        _require(min(self.looks, self.sharp) >= 0, "looks and sharp must not be negative")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from re2pix_node.nets.finisher import Finisher, FinisherOptions
+from re2pix_node.nets.finisher import Finisher, FinisherOptions, contrast
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.nets.nano import NanoForecaster, NanoOptions
 from re2pix_node.nets.onnx_export import exported
@@ -155,6 +155,15 @@ def test_finishing_begins_with_most_of_the_moved_picture_and_learns_which_to_bel
         optimizer.step()
     *shown, true = given(1)
     assert (net(*shown) - true).abs().mean() < 0.5 * (begun - true).abs().mean()
+
+
+def test_a_blur_takes_contrast_away_and_a_shift_does_not() -> None:
+    true, shifted = (planes_of(torch.from_numpy(drive.frame(0.0, 144, 64)[None, :, x : x + 128])) for x in (0, 8))
+    blurred = torch.nn.functional.avg_pool2d(true, 5, 1, padding=2)
+    fine, *_ = contrast(true)
+    assert [tuple(scale.shape[2:]) for scale in contrast(true)] == [(64, 128), (32, 64), (16, 32)]
+    assert contrast(blurred)[0].mean() < 0.7 * fine.mean()
+    assert contrast(shifted)[0].mean() == pytest.approx(float(fine.mean()), rel=0.15)
 
 
 def test_bytes_survive_the_way_to_planes_and_back() -> None:

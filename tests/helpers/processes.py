@@ -1,0 +1,28 @@
+"""Processes as Linux tells of them: whose children they are, and whether they are still there."""
+
+import contextlib
+import time
+from pathlib import Path
+
+
+def children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def has_ended(pid: int) -> bool:
+    """Also when nobody has asked for its exit code yet."""
+    try:
+        return "Z (zombie)" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def wait_until_ended(pid: int, seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not has_ended(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return has_ended(pid)
