@@ -10,6 +10,7 @@ from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.images import decode
 from re2pix_node.pipeline import Forecast, Pipeline
+from re2pix_node.rendering import Renderer, Scene
 from re2pix_node.shipped import DEFAULT_BUNDLE, bundle_folder
 
 DRIVE = Path(__file__).resolve().parents[1] / "data/drive_90002"  # of the simulator's test split
@@ -37,15 +38,20 @@ def test_it_is_small_and_has_a_card(nano: Bundle) -> None:
 
 
 @pytest.fixture(scope="module")
-def forecasts(nano: Bundle) -> list[Forecast]:
-    """Three seconds of the drive."""
+def seen(nano: Bundle) -> list[tuple[Forecast, Scene]]:
+    """Three seconds of the drive: forecasts, and what a picture of their last horizon is drawn from."""
     pipeline = Pipeline(nano, open_engine(nano, "auto", "auto")[0])
     with open_recording(DRIVE) as recording:
         frames = recording.frames(recording.camera("/camera/image/compressed"))
-        made = [
+        made = (
             pipeline.observe(decode(frame.message), frame.stamp) for frame, _ in zip(frames, range(51), strict=False)
-        ]
-    return [forecast for forecast in made if forecast]
+        )
+        return [(forecast, pipeline.scene(forecast, 3)) for forecast in made if forecast]
+
+
+@pytest.fixture(scope="module")
+def forecasts(seen: list[tuple[Forecast, Scene]]) -> list[Forecast]:
+    return [forecast for forecast, _ in seen]
 
 
 def hundredth(stamp: int) -> int:
@@ -68,3 +74,13 @@ def test_what_it_says_is_nearer_to_what_comes_than_what_is(forecasts: list[Forec
     right = np.mean(np.stack([earlier.labels[0, k] for earlier, _ in pairs]) == masks)
     kept = np.mean(np.stack([earlier.labels[0, 0] for earlier, _ in pairs]) == masks)
     assert right > kept
+
+
+def test_what_it_draws_is_nearer_to_what_comes_than_what_is(nano: Bundle, seen: list[tuple[Forecast, Scene]]) -> None:
+    renderer = Renderer(nano)
+    came = {hundredth(forecast.stamp): scene.frame.astype(float) for forecast, scene in seen}
+    meant = [(scene, came.get(hundredth(forecast.predicted_stamps[3]))) for forecast, scene in seen[::6]]
+    pairs = [(renderer.draw(scene), scene.frame, true) for scene, true in meant if true is not None]
+    assert len(pairs) >= 4
+    drawn, copied = (np.mean([np.square(each[i] - each[2]).mean() for each in pairs]) for i in (0, 1))
+    assert drawn < 0.8 * copied

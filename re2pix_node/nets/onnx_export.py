@@ -41,6 +41,9 @@ def exported(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
         )
     assert program is not None  # given without a file to write to, it always is
     model: onnx.ModelProto = program.model_proto
+    for node in model.graph.node:  # the exporter's notes: stack traces with this machine's paths, megabytes of them
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
     return model
 
 
