@@ -165,7 +165,7 @@ class FinisherSpec(Optimisation):
     model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/finisher.py
     crop: int = 112  # pixels along one side of the parts of pictures that it learns from
     looks: float = 1.0  # share in the loss of how different pictures look to the backbone
-    sharp: float = 2.0  # share in the loss of how different their contrast is
+    sharp: float = 3.0  # share in the loss of how different their contrast is
 
     def __post_init__(self) -> None:
         super().__post_init__()
