@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -124,7 +125,8 @@ class FrameWorker:
     def _survive(self, arrived: Arrived) -> bool:
         """Whether there is an engine to go on with, whatever the frame did."""
         try:
-            self._handle(arrived)
+            with self._renderer.held() if self._renderer else nullcontext():
+                self._handle(arrived)
         except ImageError as error:
             self._health.count("frames undecodable")
             self._report("undecodable", one_line(error))

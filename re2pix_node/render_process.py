@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,21 @@ class RenderProcess:
             picture: NDArray[np.uint8] = self._answer()
             return picture
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It does nothing meanwhile: even at idle priority it takes caches and memory from who works beside it.
+
+        Whoever has stopped it, a debugger perhaps, keeps it stopped.
+        """
+        if _is_stopped(self.pid):
+            yield
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Ends the process at once; who waits for its answer gets an EngineError."""
         self._process.kill()
@@ -103,6 +119,13 @@ class RenderProcess:
         if self._overdue:
             return f"was ended: it took more than {self._overdue:g} s (it hangs, or this machine has no time for it)"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:  # it has ended
+        return False
 
 
 def send(pipe: Connection, message: object) -> None:

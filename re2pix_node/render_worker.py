@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from rclpy.node import Node
@@ -81,6 +82,11 @@ class RenderWorker:
         """Has the process load as soon as somebody wants pictures. To be called now and then."""
         if self._process is None and self._is_free() and self._outputs.wanted_pictures():
             self.mailbox.put(PREPARE)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Nothing is drawn meanwhile."""
+        process = self._process
+        return process.held() if process else nullcontext()
 
     def close(self) -> None:
         """Nothing is drawn or published after this, but for what is being published."""

@@ -16,7 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -60,6 +60,14 @@ def image(picture: np.ndarray, stamp: int, encoding: str = "rgb8") -> Image:
     )
 
 
+SERVICES = {
+    "change_state": ChangeState,
+    "get_state": GetState,
+    "get_parameters": GetParameters,
+    "set_parameters": SetParameters,
+}
+
+
 class Listener:
     """A ROS node of the test's own, beside the one under test."""
 
@@ -72,6 +80,8 @@ class Listener:
         self.level = b"\x00"
         self.message = ""
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
+        # Made before the node is there: it loses its answer to one that it has not discovered within 0.1 s.
+        self._clients = {name: self.node.create_client(kind, f"{self.name}/{name}") for name, kind in SERVICES.items()}
 
     def listen(self, kind: type, output: str) -> list:
         messages = self.received.setdefault(output, [])
@@ -110,28 +120,27 @@ class Listener:
             self.spin(pause)
         return enough()
 
-    def call(self, kind: type, service: str, request: Any) -> Any:
-        client = self.node.create_client(kind, f"{self.name}/{service}")
+    def call(self, service: str, request: Any) -> Any:
+        client = self._clients[service]
         assert client.wait_for_service(READY), service
         future = client.call_async(request)
         assert self.wait(future.done, READY), service
-        self.node.destroy_client(client)
         return future.result()
 
     def state(self) -> str:
         """The state of the node's life cycle."""
-        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+        return self.call("get_state", GetState.Request()).current_state.label
 
     def change(self, transition: str) -> bool:
         """Asks for a transition: configure, activate, deactivate, cleanup or shutdown."""
         request = ChangeState.Request()
         request.transition.label = transition
-        return self.call(ChangeState, "change_state", request).success
+        return self.call("change_state", request).success
 
     def set(self, name: str, value: object) -> Any:
         """Sets a parameter; the result says whether it was taken, and why not."""
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return self.call(SetParameters, "set_parameters", request).results[0]
+        return self.call("set_parameters", request).results[0]
 
     def spin(self, seconds: float) -> None:
         self.wait(lambda: False, seconds)

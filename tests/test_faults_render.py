@@ -14,7 +14,7 @@ from re2pix_node.bundle import Bundle
 from re2pix_node.messages import stamp_of
 from tests.helpers import faulty_bundle
 from tests.helpers.faulty_camera import FaultyCamera, filming
-from tests.helpers.processes import children_of, has_ended
+from tests.helpers.processes import children_of, has_ended, stop_for_good
 from tests.ros_node import OK, READY, WARN, ros
 
 __all__ = ["ros"]  # fixture
@@ -113,7 +113,7 @@ def test_a_renderer_that_is_killed_is_started_anew(drawing: Drawing) -> None:
 
 def test_a_renderer_that_hangs_is_ended_and_forecasts_go_on(drawing: Drawing) -> None:
     child, listener = drawing.child, drawing.listener
-    os.kill(child, signal.SIGSTOP)
+    stop_for_good(child)
     # It is given up after 10 s. Until then there are no pictures, and forecasts as ever.
     before, begun = len(drawing.camera.forecasts), time.monotonic()
     assert drawing.camera.send_until(lambda: "it took more than 10 s" in listener.status["renderer"])

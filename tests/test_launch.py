@@ -290,7 +290,7 @@ def test_ros2_launch_runs_the_node(tiny: Bundle, listener: Listener, tmp_path: P
     with ros2_launch(FORECAST, **arguments) as process:
         assert listener.wait(lambda: listener.status.get("state") == "active", READY), listener.message
         assert listener.state() == "active"
-        answer = listener.call(GetParameters, "get_parameters", GetParameters.Request(names=["bundle", "threads"]))
+        answer = listener.call("get_parameters", GetParameters.Request(names=["bundle", "threads"]))
         assert [answer.values[0].string_value, answer.values[1].integer_value] == [str(tiny.path), 1]
         subscribed = listener.node.get_subscriptions_info_by_topic("/camera/image")
         assert [info.node_namespace for info in subscribed] == [listener.namespace]

@@ -19,7 +19,7 @@ from re2pix_node.pipeline import Pipeline
 from re2pix_node.render_process import RenderProcess
 from re2pix_node.rendering import Renderer, Scene
 from tests.helpers import faulty_bundle
-from tests.helpers.processes import has_ended, wait_until_ended
+from tests.helpers.processes import has_ended, stop_for_good, wait_until_ended
 from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 from tests.ros_node import READY, environment
 
@@ -127,6 +127,26 @@ def test_a_process_that_hangs_is_ended(bundle: Bundle, fresh: RenderProcess) -> 
     with pytest.raises(EngineError, match=r"the renderer was ended: it took more than 0.5 s \(it hangs"):
         fresh.draw(scene_of(bundle), timeout=0.5)
     assert time.monotonic() - begun < 5
+
+
+def test_it_does_nothing_while_it_is_held(bundle: Bundle, fresh: RenderProcess) -> None:
+    drawn: list[object] = []
+    with fresh.held():
+        thread = threading.Thread(target=lambda: drawn.append(fresh.draw(scene_of(bundle), timeout=60)))
+        thread.start()
+        thread.join(1.0)
+        assert not drawn
+    thread.join(60)
+    assert len(drawn) == 1
+    fresh.kill()
+
+
+def test_who_stops_it_keeps_it_stopped(bundle: Bundle, fresh: RenderProcess) -> None:
+    stop_for_good(fresh.pid)
+    with fresh.held():
+        pass
+    with pytest.raises(EngineError, match=r"it took more than 0\.5 s"):
+        fresh.draw(scene_of(bundle), timeout=0.5)
 
 
 def test_another_thread_can_end_it(bundle: Bundle, fresh: RenderProcess) -> None:

@@ -19,7 +19,7 @@ from re2pix_node.messages import ns_of, stamp_of
 from re2pix_node.pipeline import Pipeline
 from re2pix_node.rendering import Renderer
 from tests.helpers import drive
-from tests.helpers.processes import children_of, has_ended, wait_until_ended
+from tests.helpers.processes import children_of, has_ended, stop_for_good, wait_until_ended
 from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 from tests.ros_node import READY, Listener, image, listener, ros, running_node
 
@@ -162,7 +162,7 @@ def test_a_picture_that_comes_too_late_is_not_published(patient: Bundle, listene
         assert sent.more(pictures[3])
         (child,) = children_of(node.pid)
         assert sent.until(lambda: "pictures late" in listener.status)
-        os.kill(child, signal.SIGSTOP)
+        stop_for_good(child)
         listener.spin(1.2)
         late, overtaken = listener.count("pictures late"), listener.count("pictures overtaken")
         published = len(pictures[3])
@@ -223,7 +223,7 @@ def test_no_process_is_left_when_the_node_ends(
             assert sent.more(pictures)
         (child,) = children_of(node.pid)
         if drawing == "hangs":
-            os.kill(child, signal.SIGSTOP)
+            stop_for_good(child)
             before = sent.frames
             assert sent.until(lambda: sent.frames > before + 20)
         asked = time.monotonic()

@@ -1,6 +1,8 @@
 """Processes as Linux tells of them: whose children they are, and whether they are still there."""
 
 import contextlib
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -26,3 +28,19 @@ def wait_until_ended(pid: int, seconds: float = 10.0) -> bool:
     while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return has_ended(pid)
+
+
+def stop_for_good(pid: int) -> None:
+    """Stops it while it is being held: who holds it lets it go on once more. No frames may be under way."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.02)
+        if not any(_awake(pid) for _ in range(100)):
+            return
+    raise AssertionError(f"{pid} goes on")
+
+
+def _awake(pid: int) -> bool:
+    time.sleep(0.003)
+    return "T (stopped)" not in Path(f"/proc/{pid}/status").read_text()
