@@ -142,6 +142,14 @@ def render_task(folder: Path, **renderer: object) -> RenderTask:
     return RenderTask(spec, samples, samples, coder, forecaster)
 
 
+def is_drawn_by_step_and_rank(task: RenderTask | FinishTask, batch: dict[str, torch.Tensor]) -> None:
+    """`batch` is that of step 3, and two processes share it."""
+    again = task.batch(3, 0, 1)
+    assert all((again[name] == batch[name]).all() for name in batch)
+    halves = [task.batch(3, rank, 2) for rank in range(2)]
+    assert all((halves[1][name] == batch[name][1::2]).all() for name in batch)
+
+
 def test_samples_are_of_one_moment_and_its_future(tmp_path: Path) -> None:
     task = render_task(tmp_path)
     batch = task.batch(3, 0, 1)
@@ -151,10 +159,7 @@ def test_samples_are_of_one_moment_and_its_future(tmp_path: Path) -> None:
     assert (then[:, 0, 0, 0] == batch["future"][:, 0, 0, 0]).all()
     spacing = last - batch["context"][:, -2, 0, 0, 0]
     assert (batch["future"][:, 0, 0, 0] - last == spacing * (batch["horizon"] + 1)).all()
-    again = task.batch(3, 0, 1)
-    assert all((again[name] == batch[name]).all() for name in batch)
-    halves = [task.batch(3, rank, 2) for rank in range(2)]
-    assert all((halves[1][name] == batch[name][1::2]).all() for name in batch)
+    is_drawn_by_step_and_rank(task, batch)
 
 
 def test_no_channel_is_told_that_nested_dropout_took(tmp_path: Path) -> None:
@@ -226,10 +231,7 @@ def test_the_finisher_sees_the_same_part_of_everything(tmp_path: Path) -> None:
         for part, all_of_it in ((drawn, whole[0]), (moved, whole[1])):
             assert (part[each] == all_of_it[each][cells]).all()
     assert drawn_picture.shape == true.shape == (4, 3, 32, 32)
-    again = task.batch(3, 0, 1)
-    assert all((again[name] == batch[name]).all() for name in batch)
-    halves = [task.batch(3, rank, 2) for rank in range(2)]
-    assert all((halves[1][name] == batch[name][1::2]).all() for name in batch)
+    is_drawn_by_step_and_rank(task, batch)
 
 
 def test_the_finisher_learns_from_what_the_renderer_draws(tmp_path: Path) -> None:
