@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 
 from re2pix_node.bundle import Bundle
 from re2pix_node.errors import EngineError, NotFiniteError
+from re2pix_node.process_clock import ProcessClock
 from re2pix_node.rendering import Scene
 
 CHILD = "re2pix_node.render_child"
-# What is left of a busy machine may be little; but what takes longer than this (s) hangs, or is of no use.
+# What takes longer than this (s) hangs, or is of no use; but what only waits for a busy machine does neither.
 LOAD_SECONDS = 120.0
 DRAW_SECONDS = 10.0
+LOOKS = 10  # in that time, to see which it does
 
 
 class RenderProcess:
@@ -33,6 +36,7 @@ class RenderProcess:
         """Starts it; `ready` waits until it has loaded. It draws with the very files that `bundle` names."""
         self._pipe, theirs = Pipe()
         self._overdue = 0.0  # s that were too long, once they were
+        self._held = 0.0  # s in all
         with theirs:
             # Not multiprocessing's own processes, which import what their parent runs, and so ROS. Not in a session of
             # its own: Linux shares processors among sessions first, and idle in another session is not idle in ours.
@@ -70,10 +74,12 @@ class RenderProcess:
             yield
             return
         self._process.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
         try:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+            self._held += time.monotonic() - begun
 
     def kill(self) -> None:
         """Ends the process at once; who waits for its answer gets an EngineError."""
@@ -88,9 +94,8 @@ class RenderProcess:
     @contextmanager
     def _no_longer_than(self, seconds: float) -> Iterator[None]:
         # By a clock of its own: a process that hangs may not even take in what it is sent.
-        timer = threading.Timer(seconds, self._end_overdue, [seconds])
-        timer.daemon = True
-        timer.start()
+        done = threading.Event()
+        threading.Thread(target=self._end_overdue, args=[seconds, done], daemon=True).start()
         try:
             yield
         except NotFiniteError:
@@ -101,11 +106,16 @@ class RenderProcess:
             self.kill()
             raise
         finally:
-            timer.cancel()
+            done.set()
 
-    def _end_overdue(self, seconds: float) -> None:
-        self._overdue = seconds
-        self.kill()
+    def _end_overdue(self, seconds: float, done: threading.Event) -> None:
+        """Ends it when it is not done after so long. Being held, and waits for a processor, do not count."""
+        clock, held = ProcessClock(self.pid), self._held
+        while not done.wait(seconds / LOOKS):
+            if clock.read() - (self._held - held) > seconds:
+                self._overdue = seconds
+                self.kill()
+                return
 
     def _answer(self) -> Any:
         answer = receive(self._pipe)
@@ -117,7 +127,7 @@ class RenderProcess:
         self.kill()  # a process that has closed its end of the pipe, and lives, is of no use either
         code = self._process.wait()
         if self._overdue:
-            return f"was ended: it took more than {self._overdue:g} s (it hangs, or this machine has no time for it)"
+            return f"was ended: it took more than {self._overdue:g} s, waits for a processor not counted (it hangs)"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 

@@ -1,6 +1,7 @@
 """The real node as a process of its own, and a listener to it, for tests."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -113,9 +114,10 @@ class Listener:
     ) -> bool:
         """Sends frames 0.1 s apart by their stamps until it is enough. What is sent before the two are connected is
         lost, as a camera's first images are."""
-        for i in range(400):
-            if enough():
-                return True
+        deadline = time.monotonic() + READY
+        for i in itertools.count():
+            if enough() or time.monotonic() > deadline:
+                break
             publisher.publish(make(drive.frame(i / 10, 256, 128), start + i * 10**8))
             self.spin(pause)
         return enough()

@@ -89,7 +89,7 @@ def test_an_engine_that_throws_is_loaded_anew_then_passed_over_until_none_is_lef
         listener.wait_active(camera.publisher)
         assert camera.forecast_again()
         assert camera.forecasts[count].engine == engines[0]
-        assert listener.wait(lambda: listener.level != ERROR, 10)
+        assert listener.wait(lambda: listener.level != ERROR, READY)
         camera.check()
 
 
@@ -98,7 +98,7 @@ def test_a_bundle_that_disappears_matters_only_when_it_is_read_again(copy: Path,
         listener = camera.listener
         hidden = copy.rename(copy.with_name("hidden"))
         assert camera.forecast_again(10)
-        assert listener.wait(lambda: listener.level in (OK, WARN), 10)
+        assert listener.wait(lambda: listener.level in (OK, WARN), READY)
         break_engine(camera, faulty_bundle.ENCODER_THROWS)
         missing = f"{copy}: encode.onnx is missing: copy the bundle again, whole"
         assert listener.wait(lambda: listener.message == missing, READY), listener.message

@@ -11,7 +11,7 @@ from re2pix_node.bundle import Bundle
 from re2pix_node.messages import header_message, ros_types
 from tests.helpers import faulty_bundle
 from tests.helpers.faulty_camera import FaultyCamera, context_of, filming
-from tests.ros_node import ERROR, WARN, image, ros
+from tests.ros_node import ERROR, READY, WARN, image, ros
 
 __all__ = ["ros"]  # fixture
 
@@ -61,7 +61,7 @@ def test_frames_that_cannot_be_decoded(camera: FaultyCamera, make, expected: str
 def test_every_kind_of_fault_is_logged_however_soon_it_follows_another(camera: FaultyCamera) -> None:
     camera.send(make=truncated, good=False)
     camera.spoil("errors", fault=faulty_bundle.ENCODER_NAN)
-    assert camera.listener.wait(lambda: any("not finite" in line for line in camera.log), 10)
+    assert camera.listener.wait(lambda: any("not finite" in line for line in camera.log), READY)
     assert any("truncated" in line for line in camera.log)
 
 
@@ -99,7 +99,7 @@ def test_a_size_that_changes_in_mid_stream_starts_contexts_anew(camera: FaultyCa
     changed = camera.stamp
     camera.make = larger
     assert camera.forecast_again()
-    assert camera.listener.wait(lambda: "frames change from 256x128 rgb8 to 640x320 rgb8" in camera.log, 10)
+    assert camera.listener.wait(lambda: "frames change from 256x128 rgb8 to 640x320 rgb8" in camera.log, READY)
     back = camera.stamp
     camera.make = image
     assert camera.forecast_again()
@@ -120,7 +120,7 @@ def test_an_encoding_that_changes_in_mid_stream_changes_nothing_else(camera: Fau
     camera.make = reversed_colours
     assert camera.forecast_again(6)
     camera.make = image
-    assert camera.listener.wait(lambda: "frames change from 256x128 rgb8 to 256x128 bgr8" in camera.log, 10)
+    assert camera.listener.wait(lambda: "frames change from 256x128 rgb8 to 256x128 bgr8" in camera.log, READY)
     # A context may span the change.
     assert any(context[0] < changed <= context[-1] for context in map(context_of, camera.forecasts))
     camera.check()

@@ -78,7 +78,7 @@ def test_a_burst_at_60_hz(ros: None, listener: Listener, tmp_path: Path) -> None
             ends = sum(listener.count(what) for what in ENDS)
             return listener.status["input rate (Hz)"] == "0.0" and listener.count("frames received") == ends
 
-        assert listener.wait(settled, 20), listener.status
+        assert listener.wait(settled, READY), listener.status
         assert len(forecasts) == listener.count("forecasts published") > 0
     # A frame that comes while another is in work takes the place of the one that waits, and is counted.
     assert 0 < listener.count("frames overtaken") < listener.count("frames received") <= len(sent)

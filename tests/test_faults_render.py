@@ -74,7 +74,7 @@ def test_a_picture_that_is_not_finite_costs_itself(drawing: Drawing, fault: tupl
     child, listener = drawing.child, drawing.listener
     why = "render gave a picture that is not finite: it is left out"
     drawing.spoil(fault)
-    assert listener.wait(lambda: why in listener.message, 10), listener.message
+    assert listener.wait(lambda: why in listener.message, READY), listener.message
     assert "no picture: " in listener.message
     assert listener.level == WARN
     drawing.draw_again()
@@ -95,7 +95,7 @@ def test_a_renderer_that_throws_is_loaded_anew(drawing: Drawing) -> None:
     assert has_ended(child)
     drawing.draw_again()
     assert drawing.child != child
-    assert listener.wait(lambda: "failed" not in listener.status["renderer"], 10)
+    assert listener.wait(lambda: "failed" not in listener.status["renderer"], READY)
     assert drawing.camera.send_until(lambda: "no picture" not in listener.message)
     drawing.check()
 

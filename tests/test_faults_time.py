@@ -31,7 +31,7 @@ def straddles(context: list[int], moment: int) -> bool:
 
 
 def logged(camera: FaultyCamera, text: str) -> bool:
-    return camera.listener.wait(lambda: any(text in line for line in camera.log), 10)
+    return camera.listener.wait(lambda: any(text in line for line in camera.log), READY)
 
 
 def test_frames_without_a_stamp(camera: FaultyCamera) -> None:

@@ -171,7 +171,7 @@ def test_a_picture_that_comes_too_late_is_not_published(patient: Bundle, listene
         assert len(pictures[3]) == published
         os.kill(child, signal.SIGCONT)
         # The one that was being drawn, of 4 s ahead; and that of 0.2 s ahead, which waited for nothing.
-        assert listener.wait(lambda: listener.count("pictures late") > late, 10)
+        assert listener.wait(lambda: listener.count("pictures late") > late, READY)
         assert listener.count("pictures overtaken") > overtaken
         assert sent.more(pictures[3])
         assert children_of(node.pid) == [child]
@@ -192,7 +192,7 @@ def test_the_process_ends_when_the_node_is_deactivated(patient: Bundle, listener
             assert has_ended(child)
             assert children_of(node.pid) == []
             if end == "deactivate":
-                assert listener.wait(lambda: listener.status["renderer"] == "", 10)
+                assert listener.wait(lambda: listener.status["renderer"] == "", READY)
                 assert listener.change("activate")
 
 

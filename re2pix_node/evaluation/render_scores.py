@@ -22,6 +22,7 @@ from re2pix_node.training.run_folder import read_run_folder
 
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "miou": "mIoU"}
 WIDTH = 14
+LESS = {COPY: "rendered less the newest picture", MOVED: "rendered less the newest moved on"}
 SHOWN = {COPY: "now, copied", MOVED: "now, moved on", PREDICTED: "rendered"}
 
 
@@ -60,13 +61,15 @@ def score(options: argparse.Namespace) -> None:
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    label = 2 + max(len(ROWS[row]) for rows in result["horizons"] for row in rows)
+    label = 2 + max(map(len, (*ROWS.values(), *LESS.values())))
     said = [f"{result['clips']} clips, {result['samples']} samples; ± half of a 95% interval over clips"]
-    for number, rows in enumerate(result["horizons"], 1):
+    for number, horizon in enumerate(result["horizons"], 1):
         which = "last horizon" if result["only_last"] else f"horizon {number}"
         said += ["", f"{which:{label}}" + "".join(f"{title:>{WIDTH}}" for title in TITLES.values())]
-        for row, scored in rows.items():
-            said.append(f"{ROWS[row]:{label}}" + "".join(f"{cell(scored[name]):>{WIDTH}}" for name in TITLES))
+        shown = {ROWS[row]: scored for row, scored in horizon["rows"].items()}
+        shown |= {LESS[row]: scored for row, scored in horizon["rendered less"].items()}
+        for title, scored in shown.items():
+            said.append(f"{title:{label}}" + "".join(f"{cell(scored[name]):>{WIDTH}}" for name in TITLES))
     if "fvd" in result:
         said += ["", *fvd_table(result["fvd"], label)]
     return said

@@ -38,6 +38,7 @@ ROWS = {
     PREDICTED: "rendered from predicted features",
     TRUE: "rendered from the true picture's features",
 }
+COMPARED = (COPY, MOVED)  # with which rendered pictures are compared, clip by clip
 SCORES = ("psnr", "ssim", "lpips")
 MOST = 100.0  # dB counted for a picture that is exactly right
 
@@ -177,15 +178,27 @@ def add_future(tallies: dict[str, RenderTally], future: Future, segmented: NDArr
 
 
 def figures(clips: Sequence[list[dict[str, RenderTally]]]) -> list[dict[str, dict[str, Any]]]:
-    """By horizon, row and score: the value, with a 95% interval over clips."""
+    """By horizon: scores of each row, and the rendered pictures' less those of COMPARED; intervals are over clips."""
     weights = resampling(len(clips))
     found = []
     for horizon in range(len(clips[0])):
-        rows = {}
-        for row in clips[0][horizon]:
-            sums = weights @ np.stack([clip[horizon][row].sums for clip in clips])
-            confusion = np.tensordot(weights, np.stack([clip[horizon][row].confusion for clip in clips]), 1)
-            rows[row] = {name: figure(sums[:, i] / sums[:, -1]) for i, name in enumerate(SCORES)}
-            rows[row]["miou"] = figure(mean_iou(confusion))
-        found.append(rows)
+        values = {row: _values([clip[horizon][row] for clip in clips], weights) for row in clips[0][horizon]}
+        rows = {row: _figures(scored) for row, scored in values.items()}
+        # On the same clips: that some are harder than others, which makes intervals wide, is no matter here.
+        apart = {
+            row: _figures({name: value - values[row][name] for name, value in values[PREDICTED].items()})
+            for row in COMPARED
+        }
+        found.append({"rows": rows, "rendered less": apart})
     return found
+
+
+def _values(clips: Sequence[RenderTally], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Each score, under each line of weights."""
+    sums = weights @ np.stack([clip.sums for clip in clips])
+    confusion = np.tensordot(weights, np.stack([clip.confusion for clip in clips]), 1)
+    return {name: sums[:, i] / sums[:, -1] for i, name in enumerate(SCORES)} | {"miou": mean_iou(confusion)}
+
+
+def _figures(values: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float | None]]:
+    return {name: figure(value) for name, value in values.items()}

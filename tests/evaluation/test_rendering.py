@@ -34,7 +34,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tallies(classes: int = 3) -> dict[str, RenderTally]:
-    return {row: RenderTally(np.zeros((classes, classes + 1))) for row in ("right", "wrong")}
+    return {row: RenderTally(np.zeros((classes, classes + 1))) for row in ROWS}
+
+
+def said(**pictures: np.ndarray) -> dict[str, np.ndarray]:
+    """A picture for each row: where none is given, another one than the true."""
+    return dict.fromkeys(ROWS, OTHER) | pictures
+
+
+def values(scored: dict) -> dict[str, float]:
+    return {name: score["value"] for name, score in scored.items()}
 
 
 def test_each_row_is_counted_against_the_true_picture_and_its_segmentation(weights: Path) -> None:
@@ -43,27 +52,33 @@ def test_each_row_is_counted_against_the_true_picture_and_its_segmentation(weigh
     true[:, 2:] = 2
     half = true.copy()
     half[0] = 0  # of the four cells of class 2, two are said to be class 0
-    add_future(counted, Future(0.5, TRUE, {"right": TRUE, "wrong": OTHER}), np.stack([true, true, half]), lpips)
-    (rows,) = figures([[counted]])
-    assert {name: score["value"] for name, score in rows["right"].items()} == pytest.approx(
-        {"psnr": 100, "ssim": 1, "lpips": 0, "miou": 1}
-    )
-    assert rows["wrong"]["psnr"]["value"] == pytest.approx(psnr(OTHER, TRUE))
-    assert rows["wrong"]["lpips"]["value"] == pytest.approx(lpips(OTHER, TRUE))
-    assert rows["wrong"]["miou"]["value"] == pytest.approx((4 / 6 + 2 / 4) / 2)
-    assert rows["wrong"]["psnr"]["low"] is None  # one clip says nothing of others
+    segmented = np.stack([true, *(true if row == "predicted" else half for row in ROWS)])
+    add_future(counted, Future(0.5, TRUE, said(predicted=TRUE)), segmented, lpips)
+    (horizon,) = figures([[counted]])
+    right = {"psnr": 100, "ssim": 1, "lpips": 0, "miou": 1}
+    wrong = {"psnr": psnr(OTHER, TRUE), "lpips": lpips(OTHER, TRUE), "miou": (4 / 6 + 2 / 4) / 2}
+    assert values(horizon["rows"]["predicted"]) == pytest.approx(right)
+    copied = values(horizon["rows"]["copy"])
+    assert copied == pytest.approx(wrong | {"ssim": copied["ssim"]})
+    for row in ("copy", "moved"):
+        less = {name: right[name] - copied[name] for name in right}
+        assert values(horizon["rendered less"][row]) == pytest.approx(less)
+    assert horizon["rows"]["copy"]["psnr"]["low"] is None  # one clip says nothing of others
 
 
 def test_clips_count_by_their_pictures_and_give_intervals(weights: Path) -> None:
-    lpips, labels = Lpips("alexnet", weights), np.zeros((3, 2, 4), np.int64)
+    lpips, labels = Lpips("alexnet", weights), np.zeros((1 + len(ROWS), 2, 4), np.int64)
     short, long = tallies(), tallies()
-    add_future(short, Future(0.5, TRUE, {"right": TRUE, "wrong": OTHER}), labels, lpips)
+    add_future(short, Future(0.5, TRUE, said(copy=TRUE, predicted=TRUE)), labels, lpips)
     for _ in range(3):
-        add_future(long, Future(0.5, TRUE, {"right": OTHER, "wrong": OTHER}), labels, lpips)
-    (rows,) = figures([[short], [long]])
-    right = rows["right"]["psnr"]
-    assert right["value"] == pytest.approx((100 + 3 * psnr(OTHER, TRUE)) / 4)
-    assert right["low"] < right["value"] < right["high"]
+        add_future(long, Future(0.5, TRUE, said()), labels, lpips)
+    (horizon,) = figures([[short], [long]])
+    predicted = horizon["rows"]["predicted"]["psnr"]
+    assert predicted["value"] == pytest.approx((100 + 3 * psnr(OTHER, TRUE)) / 4)
+    assert predicted["low"] < predicted["value"] < predicted["high"]
+    # Clip by clip they are the same, however different clips are.
+    assert set(horizon["rendered less"]["copy"]["psnr"].values()) == {0}
+    assert horizon["rendered less"]["moved"]["psnr"]["high"] > 0
 
 
 class Copier:
@@ -129,15 +144,17 @@ def test_the_command_scores_a_run_and_shows_its_pictures(
     typed = words(run, weights, "--every", 2, *files)
     monkeypatch.setattr("sys.argv", ["/somewhere/re2pix", *typed])
     assert main() == 0
-    said = capsys.readouterr().out
-    assert "1 clips, 2 samples" in said
-    assert all(said.count(f"{text}  ") == 3 for text in ROWS.values())  # two horizons, and the videos
-    assert "2 videos of 5 pictures, each shown 2 times" in said
-    assert "note: 2 videos are too few for the covariance of 400 features" in said
+    told = capsys.readouterr().out
+    assert "1 clips, 2 samples" in told
+    assert all(told.count(f"{text}  ") == 3 for text in ROWS.values())  # two horizons, and the videos
+    assert all(told.count(f"rendered less the newest {text}  ") == 2 for text in ("picture", "moved on"))
+    assert "2 videos of 5 pictures, each shown 2 times" in told
+    assert "note: 2 videos are too few for the covariance of 400 features" in told
     result = json.loads((tmp_path / "f.json").read_text())
     assert shlex.split(result["command"]) == ["re2pix", *typed]
     assert len(result["horizons"]) == 2
-    copied, moved, drawn, predicted = (result["horizons"][1][row] for row in ("copy", "moved", "drawn", "predicted"))
+    second = result["horizons"][1]["rows"]
+    copied, moved, drawn, predicted = (second[row] for row in ("copy", "moved", "drawn", "predicted"))
     assert moved["psnr"]["value"] != copied["psnr"]["value"]
     assert len({row["lpips"]["value"] for row in (moved, drawn, predicted)}) == 3
     assert 0 < predicted["miou"]["value"] <= 1
@@ -150,8 +167,8 @@ def test_the_command_scores_a_run_and_shows_its_pictures(
     assert main(words(run, weights, "--every", 2, "--last", "--sampling", 1, "--json", tmp_path / "last.json")) == 0
     assert "last horizon" in capsys.readouterr().out
     last = json.loads((tmp_path / "last.json").read_text())
-    assert last["horizons"][0]["copy"] == result["horizons"][1]["copy"]
-    assert last["horizons"][0]["predicted"] != result["horizons"][1]["predicted"]
+    assert last["horizons"][0]["rows"]["copy"] == second["copy"]
+    assert last["horizons"][0]["rows"]["predicted"] != second["predicted"]
     assert "fvd" not in last
 
 
