@@ -1,6 +1,7 @@
 """A bundle: a folder with a manifest, ONNX graphs and a proof. Read, checked, and never executed."""
 
 import hashlib
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,13 +161,16 @@ def _load_proof(path: Path, expected: dict[str, Tensor]) -> dict[str, NDArray[np
         _check_proof_names(path, set(sizes), set(expected))
         # The archive could unpack to more than any memory: look at the sizes it announces first.
         for name, tensor in expected.items():
-            wanted = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
+            wanted = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
             if not wanted <= sizes[name] <= wanted + 4096:
                 raise BundleError(f"{path}: '{name}' has {sizes[name]} bytes, {tensor} needs {wanted}")
         with np.load(path, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in expected}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path}: not a readable .npz of plain arrays: {error}") from None
+    except BundleError:
+        raise
+    except Exception as error:  # a damaged archive fails wherever it is damaged
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BundleError(f"{path}: not a readable .npz of plain arrays: {reason}") from None
     for name, tensor in expected.items():
         found = Tensor(str(loaded[name].dtype), loaded[name].shape)
         if found != tensor:

@@ -16,6 +16,9 @@ from re2pix_node.geometry import FITS
 SCHEMA = 1
 MANIFEST = "bundle.yaml"
 UNLABELLED = 255
+CONTEXT_MAX = 64
+DIGITS_MAX = 20  # of a whole number; larger ones cost time, and cannot even be printed
+DEPTH_MAX = 32  # of lists and mappings in one another; deeper ones cost time, and the stack
 NANOSECONDS = 1_000_000_000
 
 
@@ -58,7 +61,7 @@ class TimeSpec:
     horizons: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _require(self.context >= 1, f"context must be at least 1, is {self.context}")
+        _require(1 <= self.context <= CONTEXT_MAX, f"context must lie from 1 to {CONTEXT_MAX}, is {self.context}")
         _require(
             0 < self.stride_min <= self.stride <= self.stride_max,
             "0 < stride_min <= stride <= stride_max does not hold: "
@@ -232,8 +235,12 @@ def manifest_text(manifest: Manifest) -> str:
 
 def load_plain_yaml(text: str, where: str) -> object:
     """YAML's plain subset. Tags could construct objects, aliases could grow without bound, twins hide one another."""
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH_MAX:
+                raise BundleError(f"{where}: is nested too deeply: write plain values")
             line = event.start_mark.line + 1  # type: ignore[union-attr]  # every event of a text has its mark
             tag = getattr(event, "tag", None)
             if tag is not None:
@@ -243,23 +250,30 @@ def load_plain_yaml(text: str, where: str) -> object:
                     f"{where}, line {line}: the YAML alias '*{event.anchor}' is not allowed: write it out"
                 )
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_twins(node, where)
+        _check_node(node, where)
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter from dates that there are not
         raise BundleError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _refuse_twins(node: yaml.Node | None, where: str) -> None:
+def _check_node(node: yaml.Node | None, where: str) -> None:
+    """Refuses twins, names that are no plain values, and numbers of too many digits."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
+            at = f"{where}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise BundleError(f"{at}: the name of a field must be text, is a list or a mapping")
             if key.value in seen:
-                raise BundleError(f"{where}, line {key.start_mark.line + 1}: the field '{key.value}' occurs twice")
+                raise BundleError(f"{at}: the field '{key.value}' occurs twice")
             seen.add(key.value)
-            _refuse_twins(value, where)
+            _check_node(key, where)
+            _check_node(value, where)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_twins(value, where)
+            _check_node(value, where)
+    elif isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int" and len(node.value) > DIGITS_MAX:
+        raise BundleError(f"{where}, line {node.start_mark.line + 1}: a number of {len(node.value)} digits")
 
 
 T = TypeVar("T")

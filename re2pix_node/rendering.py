@@ -66,7 +66,10 @@ class Renderer:
             "noise": rng.standard_normal(self._noise, np.float32),
             **{f"context_{i}": features for i, features in enumerate(scene.context)},
         }
-        return _drawn(self._graph, self.name, inputs)
+        image = _drawn(self._graph, self.name, inputs)
+        if not np.isfinite(image).all():
+            raise NotFiniteError(f"{self.name}: render gave a picture that is not finite: it is left out")
+        return _picture(image)
 
 
 def attempts(bundle: Bundle, threads: int = 0) -> Iterator[Attempt]:
@@ -100,10 +103,12 @@ def _attempt(
     expected = render_signature(bundle.manifest)
     try:
         graph = load_checked(name, bundle, "render", expected, lambda data: load_graph(data, precision, threads))
-        picture = _drawn(graph, name, _proof_inputs(bundle, proof))
+        image = _drawn(graph, name, _proof_inputs(bundle, proof))
     except EngineError as error:
         return Attempt(name, fault=str(error).removeprefix(f"{name}: "))
-    psnr = _psnr(picture, proof["render.image"][0])
+    if not np.isfinite(image).all():
+        return Attempt(name, fault="its picture of the proof is not finite")
+    psnr = _psnr(_picture(image), proof["render.image"][0])
     if psnr < bound:
         return Attempt(name, psnr, fault=f"its picture is not that of the proof, {bound:g} dB are needed")
     return Attempt(name, psnr, graph)
@@ -120,15 +125,16 @@ def _proof_inputs(bundle: Bundle, proof: Mapping[str, NDArray[Any]]) -> Arrays:
     }
 
 
-def _drawn(graph: Graph, name: str, inputs: Arrays) -> NDArray[np.uint8]:
+def _drawn(graph: Graph, name: str, inputs: Arrays) -> NDArray[Any]:
     try:
-        image = graph.run(inputs)["image"][0]
+        image: NDArray[Any] = graph.run(inputs)["image"][0]
     except Exception as error:  # each runtime throws its own kinds
         raise EngineError(f"{name}: render failed: {one_line(error)}") from error
-    if not np.isfinite(image).all():
-        raise NotFiniteError(f"{name}: render gave a picture that is not finite: it is left out")
-    picture: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return picture
+    return image
+
+
+def _picture(image: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
 
 def _psnr(picture: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:

@@ -18,7 +18,7 @@ from re2pix_node.bags import BagFrame, CameraTopic, Recording, open_recording
 from re2pix_node.bundle import Bundle, read_bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.engines.base import Engine
-from re2pix_node.errors import BagError, ImageError, Re2pixError
+from re2pix_node.errors import BagError, EngineError, ImageError, NotFiniteError, Re2pixError
 from re2pix_node.images import decode
 from re2pix_node.manifest import NANOSECONDS
 from re2pix_node.messages import (
@@ -152,7 +152,13 @@ def _write(
 
 
 def _drawn(renderer: Renderer, pipeline: Pipeline, forecast: Forecast) -> dict[int, Picture]:
-    return {k: renderer.draw(pipeline.scene(forecast, k)) for k in range(1, len(forecast.horizons))}
+    try:
+        return {k: renderer.draw(pipeline.scene(forecast, k)) for k in range(1, len(forecast.horizons))}
+    except NotFiniteError:  # a node leaves the picture out, a replay has every picture or none
+        raise EngineError(
+            f"{renderer.name}: render gave a picture that is not finite, of the forecast made at "
+            f"{forecast.stamp / NANOSECONDS:.3f} s: replay without --render"
+        ) from None
 
 
 def _write_pictures(writer: BagWriter, forecast: Forecast, source: BagFrame, drawn: Mapping[int, Picture]) -> None:

@@ -104,6 +104,10 @@ def test_a_graph_that_vanishes_after_reading_is_named(copy: Path) -> None:
         (lambda m: m["time"].update(horizons=[1, 1, 2]), "rising whole multiples"),
         (lambda m: m["time"].update(horizons=[]), "rising whole multiples"),
         (lambda m: m["time"].update(jitter=0.06), "jitter must lie from 0"),
+        (lambda m: m["time"].update(context=10**9), "time: context must lie from 1 to 64, is 1000000000"),
+        (lambda m: m["time"].update(context=0), "time: context must lie from 1 to 64, is 0"),
+        (lambda m: m["time"].update(stride=10**400), "a number of 401 digits"),
+        (lambda m: m["image"].update(height=2**32, width=2**32), "3] needs 55340232221128654848"),
         (lambda m: m["time"].update(stride_min=0.2), "stride_min <= stride"),
         (lambda m: m["labels"]["classes"][1].update(id=0), "class id occurs twice"),
         (lambda m: m["labels"]["classes"][1].update(id=255), "labels.classes[1]: id must lie from 0 to 254"),
@@ -183,6 +187,12 @@ def test_a_wrong_render_field_is_named(drawing: Bundle, tmp_path: Path, edit, ex
         ("a: &a [1, 2]\nb: [*a, *a]\n", "line 2: the YAML alias '*a'"),
         ("schema: 1\nname: x\nname: y\n", "line 3: the field 'name' occurs twice"),
         ("schema: [1\n", "not valid YAML"),
+        ("version: 2024-13-01\n", "not valid YAML: month must be in 1..12"),
+        ("schema: 1\n? [a, b]\n: 2\n", "line 2: the name of a field must be text, is a list or a mapping"),
+        ("[" * 3000 + "]" * 3000, "is nested too deeply"),
+        ("schema: 1\nsamples: " + "9" * 5000, "line 2: a number of 5000 digits"),
+        ("schema: 0x" + "f" * 5000, "line 1: a number of 5002 digits"),
+        ("schema: 1\n? " + "9" * 5000, "line 2: a number of 5000 digits"),
         ("just words\n", "expected a mapping of fields"),
         ("", "expected a mapping of fields"),
     ],
@@ -230,6 +240,20 @@ def test_a_proof_that_would_unpack_to_more_than_it_should_is_refused(copy: Path)
     np.savez_compressed(archive, **arrays)
     replace_proof(copy, archive.getvalue())
     assert "'encode.features' has 64000128 bytes" in refusal(copy)
+
+
+def test_an_array_that_claims_to_be_larger_than_any_memory_is_refused(copy: Path) -> None:
+    with zipfile.ZipFile(copy / "proof.npz") as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    entry, said = entries["encode.features.npy"], b"(1, 16, 32, 16), }"
+    assert said + b" " * 12 in entry
+    entries["encode.features.npy"] = entry.replace(said + b" " * 12, said.replace(b"16)", b"16" + b"9" * 12 + b")"))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as damaged:
+        for name, data in entries.items():
+            damaged.writestr(name, data)
+    replace_proof(copy, archive.getvalue())
+    assert "not a readable .npz of plain arrays" in refusal(copy)
 
 
 @pytest.mark.parametrize("name", ["encode.features", "stranger"])

@@ -100,12 +100,14 @@ def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: 
     class Dimmed:
         """A miscompiled graph."""
 
+        light = 0.9
+
         def __init__(self, *given) -> None:
             self._graph = OPENVINO.load_graph(*given)
             self.signature = self._graph.signature
 
         def run(self, inputs):
-            return {"image": self._graph.run(inputs)["image"] * 0.9}
+            return {"image": self._graph.run(inputs)["image"] * self.light}
 
     bent = dataclasses.replace(OPENVINO, load_graph=Dimmed)
     monkeypatch.setattr(rendering, "RUNTIMES", (bent, ONNXRUNTIME))
@@ -115,6 +117,8 @@ def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: 
     first = next(attempts(drawing))
     assert first.psnr < 40
     assert str(first).startswith(f"{HERE[0]}: its picture is not that of the proof, 40 dB are needed (PSNR ")
+    Dimmed.light = float("nan")
+    assert str(next(attempts(drawing))) == f"{HERE[0]}: its picture of the proof is not finite"
 
 
 def test_when_no_runtime_can_each_says_why(drawing: Bundle, tmp_path: Path, monkeypatch) -> None:

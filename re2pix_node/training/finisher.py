@@ -111,11 +111,11 @@ class FinishTask:
         self.model = model
         self._spec, self._settings = spec, spec.finisher
         self._train, self._val = train, val
-        backbone = spec.backbone
-        self._grid = backbone.height // CELL, backbone.width // CELL
-        if self._settings.crop > backbone.height:
+        height, width = spec.backbone.height, spec.backbone.width
+        self._grid = height // CELL, width // CELL
+        if self._settings.crop > min(height, width):
             raise TrainingError(
-                f"{spec.name}: finisher.crop: must be at most the height, {backbone.height}, is {self._settings.crop}"
+                f"{spec.name}: finisher.crop: must be at most {min(height, width)}, is {self._settings.crop}"
             )
 
     def batch(self, step: int, rank: int, world: int) -> Batch:

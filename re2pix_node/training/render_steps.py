@@ -25,6 +25,9 @@ from re2pix_node.training.vae import Crops, VaeTask
 
 def train_vae(run: RunFolder, accelerator: Accelerator) -> str:
     spec = run.spec
+    least = min(spec.backbone.height, spec.backbone.width)
+    if spec.vae.crop > least and not spec.vae.pretrained:
+        raise TrainingError(f"{spec.name}: vae.crop: must be at most {least}, is {spec.vae.crop}")
     data, val_data, clips, val_clips, note = footage(run)
 
     def crops(entries: Sequence[DataEntry], of_entries: Clips) -> Crops:

@@ -21,17 +21,21 @@ USES = {
     "forecaster": ("backbone", "pca", "time", "data", "forecaster", "seed"),
     "head": ("backbone", "pca", "data", "head", "seed"),
     "vae": ("backbone", "data", "vae", "seed"),
-    "renderer": ("backbone", "pca", "time", "data", "vae", "renderer", "seed"),
-    "finisher": ("backbone", "pca", "time", "data", "vae", "renderer", "finisher", "seed"),
+    "renderer": ("backbone", "pca", "time", "data", "forecaster", "vae", "renderer", "seed"),
+    "finisher": ("backbone", "pca", "time", "data", "forecaster", "vae", "renderer", "finisher", "seed"),
 }
 # Steps that a step anew makes worthless, itself among them.
 UNDONE = {
     "pca": ("pca", "forecaster", "head", "renderer", "finisher"),
+    "forecaster": ("forecaster", "renderer", "finisher"),
     "vae": ("vae", "renderer", "finisher"),
     "renderer": ("renderer", "finisher"),
 }
 # May change while a step is under way: they say when something is looked at, stored or used, not what is learnt.
-FREE = ("backbone.weights", "val_every", "val_batches", "checkpoint_minutes", "renderer.sampling", "renderer.guidance")
+FREE = ("backbone.weights", "val_every", "val_batches", "checkpoint_minutes")
+# How a trained renderer draws: free for the renderer too, but not for the finisher, which learns from what is drawn.
+DRAWING = ("renderer.sampling", "renderer.guidance")
+TAKEN = ("pca", "forecaster")  # from a base, where it has them
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def _refuse_mixing(run: RunFolder, yaml: Path, before: RunFile) -> None:
     for step in STEPS:
         if any((run.path / name).exists() for name in LEAVES[step]):
             for name in changed:
-                if _concerns(name, _used(run, step)):
+                if _concerns(name, _used(run, step)) and not (step == "renderer" and name in DRAWING):
                     raise TrainingError(
                         f"{yaml}: {name} is another than in {run.path / RUN}, by which `train {step}` has worked: "
                         f"choose another folder, or start that step anew with re2pix train {step} ... --force"
@@ -105,7 +109,7 @@ def _refuse_mixing(run: RunFolder, yaml: Path, before: RunFile) -> None:
 
 def _used(run: RunFolder, step: str) -> Sequence[str]:
     """The fields that a step went by. What was taken over from a base did not see the footage of this run."""
-    taken = run.spec.base and (Path(run.spec.base) / RESULTS[step]).is_file()
+    taken = run.spec.base and step in TAKEN and (Path(run.spec.base) / RESULTS[step]).is_file()
     return [name for name in USES[step] if not taken or name.partition(".")[0] not in ("data", "seed")]
 
 
@@ -115,7 +119,7 @@ def _concerns(name: str, fields: Sequence[str]) -> bool:
 
 def _take_over(run: RunFolder) -> None:
     """Copies what the base has trained, so that the run stays whole when the base is gone."""
-    for step in ("pca", "forecaster"):
+    for step in TAKEN:
         source, target = Path(run.spec.base) / RESULTS[step], run.result(step)
         if source.is_file() and not target.exists():
             target.parent.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """Training of the autoencoder that pictures are rendered through, on crops."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.engines.base import one_line
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.manifest import build
 from re2pix_node.nets.mobilesam import MobileSamEncoder
@@ -34,12 +36,24 @@ def initial_vae(spec: RunFile) -> Vae:
         return build_vae(vae_options(spec))
     folder = Path(spec.vae.pretrained)
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
-        if kind not in KINDS:
-            raise TrainingError(f"{folder}: is of the kind {kind}; known are {', '.join(KINDS)}")
-        vae: Vae = KINDS[kind].from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{folder}: no autoencoder of diffusers can be read from it ({error})") from None
+        return _pretrained(folder)
+    except TrainingError:
+        raise
+    except Exception as error:  # what is damaged or foreign fails wherever it is
+        raise TrainingError(f"{folder}: no autoencoder of diffusers can be read from it ({one_line(error)})") from None
+
+
+def _pretrained(folder: Path) -> Vae:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("_class_name") if isinstance(config, dict) else None
+    if kind not in KINDS:
+        raise TrainingError(f"{folder}: is of the kind {kind}; known are {', '.join(KINDS)}")
+    vae, info = KINDS[kind].from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):  # diffusers only warns, and makes them up
+        raise TrainingError(f"{folder}: lacks {len(missing)} weights, {missing[0]} is the first: copy it again, whole")
+    channels, back = vae.config.in_channels, vae.config.out_channels
+    if not channels == back == 3 * math.isqrt(channels // 3) ** 2:
+        raise TrainingError(f"{folder}: takes {channels} channels and gives {back}: must be 3 * n * n both ways")
     cells = PictureCoder(vae).raw_latents(torch.zeros(1, 3, 8 * CELL, 8 * CELL)).shape[2:]
     if tuple(cells) != (8, 8):
         raise TrainingError(f"{folder}: has {64 // cells[1]} pixels a latent, must have {CELL}")
@@ -83,7 +97,8 @@ class VaeLoss(nn.Module):
         planes = planes_of(pictures).contiguous(memory_format=torch.channels_last)
         latents = self.net.raw_latents(planes)
         # A renderer's latents will never be exact: the decoder learns to bear it, and so near ones come to look alike.
-        spoilt = latents + self._noise * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents)
+        strength = self._noise * torch.rand(len(latents), 1, 1, 1, device=latents.device)
+        spoilt = latents + strength * torch.randn_like(latents)
         said = self.net.from_raw(spoilt)
         pixels = functional.l1_loss(said.float(), planes)
         looks = unlikeness(self._backbone[0].to(planes.device), said, planes)
@@ -115,7 +130,8 @@ class VaeTask:
         planes = planes_of(batch["pictures"])
         said = model.net.from_raw(model.net.raw_latents(planes)).float().clamp(-1, 1)
         psnr = -10 * torch.log10((said - planes).square().mean() / 4)
-        return {"psnr": psnr, "looks": unlikeness(self._backbone, said, planes), "frames": torch.ones(())}
+        looks = unlikeness(self._backbone.to(planes.device), said, planes)
+        return {"psnr": psnr, "looks": looks, "frames": torch.ones(())}
 
     def summary(self, sums: Sums) -> dict[str, float]:
         """Means over frames."""

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from re2pix_node.evaluation.bootstrap import figure, resampling
 
@@ -10,7 +11,7 @@ def interval_of_mean(values: np.ndarray) -> dict:
 
 def test_the_interval_holds_the_score_and_shrinks_with_more_clips() -> None:
     widths = []
-    for clips in (5, 20, 80, 320):
+    for clips in (10, 20, 80, 320):
         values = np.tile([0.3, 0.4, 0.5, 0.6, 0.7], clips // 5)
         found = interval_of_mean(values)
         assert found["low"] < found["value"] < found["high"]
@@ -22,12 +23,19 @@ def test_the_interval_holds_the_score_and_shrinks_with_more_clips() -> None:
 
 
 def test_the_same_clips_have_the_same_interval() -> None:
-    values = np.array([0.1, 0.5, 0.4, 0.8])
+    values = np.array([0.1, 0.5, 0.4, 0.8, 0.2, 0.7])
     assert interval_of_mean(values) == interval_of_mean(values)
 
 
-def test_one_clip_has_no_interval() -> None:
-    assert interval_of_mean(np.array([0.3])) == {"value": 0.3, "low": None, "high": None}
+@pytest.mark.parametrize("clips", range(1, 6))
+def test_few_clips_have_no_interval(clips: int) -> None:
+    values = np.linspace(0.2, 0.4, clips)
+    assert interval_of_mean(values) == {"value": pytest.approx(values.mean()), "low": None, "high": None}
+
+
+def test_six_clips_are_enough_for_an_interval() -> None:
+    found = interval_of_mean(np.linspace(0.2, 0.4, 6))
+    assert 0.2 < found["low"] < 0.3 < found["high"] < 0.4
 
 
 def test_a_score_that_many_resamples_lack_has_no_interval() -> None:

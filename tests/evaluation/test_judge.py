@@ -21,7 +21,7 @@ def value(result: dict, row: str, name: str, k: int = -1) -> float:
 
 @pytest.fixture(scope="module")
 def perfect() -> dict:
-    return judged(Seer(), sliding_drives(4))
+    return judged(Seer(), sliding_drives(6))
 
 
 def test_who_knows_the_future_is_as_good_as_the_oracle(perfect: dict) -> None:
@@ -155,10 +155,10 @@ def test_without_true_labels_the_oracle_is_the_reference() -> None:
 
 def test_clips_without_labels_do_not_mix_into_the_truth(perfect: dict) -> None:
     bare = with_labels(samples(Sliding(9)), lambda i, k: None)
-    result = judged(Seer(cells_a_step=0), [*sliding_drives(4), drive_of("bare", bare)], baselines=())
+    result = judged(Seer(cells_a_step=0), [*sliding_drives(6), drive_of("bare", bare)], baselines=())
     assert result["reference"] == "true"
-    assert result["labelled_samples"] == 24
-    assert "Intervals from 5 clips with 4 of them labelled are rough." in result["notes"]
+    assert result["labelled_samples"] == 36
+    assert "Intervals from 7 clips with 6 of them labelled are rough." in result["notes"]
     assert value(result, "copy", "miou") == pytest.approx(value(perfect, "copy", "miou"))
     assert value(result, "copy", "smooth_l1") != value(perfect, "copy", "smooth_l1")  # features count everywhere
 
@@ -187,17 +187,23 @@ def test_intervals_hold_the_scores(perfect: dict) -> None:
         found = perfect["horizons"][0]["rows"]["copy"][name]
         assert found["low"] <= found["value"] <= found["high"]
         assert found["low"] < found["high"]
-    assert perfect["interval"]["clips"] == 4
+    assert perfect["interval"]["clips"] == 6
 
 
-def test_one_clip_has_no_interval_and_no_ridge() -> None:
-    result = judged(Seer(), sliding_drives(1))
+@pytest.mark.parametrize("clips", [1, 5])
+def test_few_clips_have_no_intervals_and_it_is_said(clips: int) -> None:
+    result = judged(Seer(), sliding_drives(clips), baselines=("warp",))
     assert result["interval"] is None
-    assert result["horizons"][0]["rows"]["copy"]["miou"]["low"] is None
+    for horizon in result["horizons"]:
+        assert all(horizon["rows"]["copy"][name]["low"] is None for name in ("miou", "smooth_l1", "accuracy"))
+        assert all("(without intervals)" in sentence for sentence in horizon["verdict"])
+    assert any(note.startswith("Fewer than 6 clips, no intervals: ") for note in result["notes"])
+
+
+def test_one_clip_has_no_ridge() -> None:
+    result = judged(Seer(), sliding_drives(1), baselines=("ridge",))
     assert "ridge" not in result["horizons"][0]["rows"]
     assert result["ridge"].startswith("left out")
-    assert any("One clip has no interval" in note for note in result["notes"])
-    assert "without intervals" in result["horizons"][0]["verdict"][0]
 
 
 def test_the_ridge_learns_on_clips_that_it_is_not_scored_on() -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,41 @@ def test_a_file_that_would_execute_something_is_refused(tmp_path: Path, capsys: 
     with pytest.raises(Re2pixError, match=r"trap\.ckpt: LPIPS weights cannot be read \(it wants builtins\.print\)"):
         Lpips("alexnet", tmp_path / "trap.ckpt")
     assert "caught" not in capsys.readouterr().out
+
+
+class Wrong:
+    """What may be called, called with what it does not take."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return np.zeros(1).__reduce__()[0], (1, 2)
+
+
+def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
+    whole = write_weights(tmp_path / "w.ckpt", "alexnet").read_bytes()
+    for damaged in (b"", whole[:1000], b"rubbish", pickle.dumps({"AlexNet_0": Wrong()})):
+        (tmp_path / "w.ckpt").write_bytes(damaged)
+        with pytest.raises(Re2pixError, match=r"w\.ckpt: LPIPS weights cannot be read \(") as caught:
+            Lpips("alexnet", tmp_path / "w.ckpt")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda layers: layers["Conv_1"].update(kernel=layers["Conv_1"]["kernel"][0]),  # of a wrong rank
+        lambda layers: layers["Conv_1"].update(kernel=layers["Conv_0"]["kernel"]),  # of another layer's shape
+        lambda layers: layers["Conv_1"].update(bias="none"),
+        lambda layers: layers.pop("Conv_4"),
+        lambda layers: layers.clear(),
+    ],
+)
+def test_weights_that_do_not_fit_are_told_at_once(tmp_path: Path, spoil: Callable[[dict], object]) -> None:
+    weights = random_weights("alexnet")
+    spoil(weights["AlexNet_0"])
+    (tmp_path / "w.ckpt").write_bytes(pickle.dumps(weights))
+    with pytest.raises(Re2pixError, match=r"w\.ckpt: holds no LPIPS weights of alexnet \(\S") as caught:
+        Lpips("alexnet", tmp_path / "w.ckpt")
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_or_other_weights_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import yaml
 
 from re2pix_node.errors import TrainingError
 from re2pix_node.training.run_file import differences, read_run_file, run_text
-from re2pix_node.training.run_folder import RESULTS, read_run_folder, start_run
+from re2pix_node.training.run_folder import RESULTS, STEPS, read_run_folder, start_run
 from tests.training.made_runs import run_fields, write_run
 
 
@@ -101,15 +101,56 @@ def test_other_fields_may_change_and_force_touches_one_step(tmp_path: Path) -> N
     assert not head.exists()
 
 
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        ("pca", {"vae"}),
+        ("head", {"pca", "forecaster", "vae", "renderer", "finisher"}),
+        ("forecaster", {"pca", "head", "vae"}),
+        ("vae", {"pca", "head", "forecaster"}),
+        ("renderer", {"pca", "head", "forecaster", "vae"}),
+        ("finisher", {"pca", "head", "forecaster", "vae", "renderer"}),
+    ],
+)
+def test_force_takes_what_was_built_on_a_step(tmp_path: Path, step: str, kept: set[str]) -> None:
+    yaml_file = write_run(tmp_path / "run.yaml")
+    start_run("pca", yaml_file, tmp_path / "out")
+    left = {each: leave(tmp_path / "out", each) for each in STEPS}
+    start_run(step, yaml_file, tmp_path / "out", force=True)
+    assert {each for each, file in left.items() if file.is_file()} == kept
+
+
+@pytest.mark.parametrize("step", ["renderer", "finisher"])
+def test_what_draws_went_by_its_forecaster(tmp_path: Path, step: str) -> None:
+    start_run(step, write_run(tmp_path / "run.yaml"), tmp_path / "out")
+    leave(tmp_path / "out", step)
+    other = write_run(tmp_path / "other.yaml", **changed(forecaster={"steps": 9}))
+    with pytest.raises(TrainingError, match=rf"forecaster\.steps is another .* by which `train {step}` has worked"):
+        start_run(step, other, tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [{"sampling": 2}, {"guidance": 1.5}])
+def test_how_pictures_are_drawn_may_change_until_a_finisher_learns_from_them(tmp_path: Path, change: dict) -> None:
+    start_run("renderer", write_run(tmp_path / "run.yaml"), tmp_path / "out")
+    leave(tmp_path / "out", "renderer")
+    other = write_run(tmp_path / "other.yaml", renderer=change)
+    start_run("finisher", other, tmp_path / "out")
+    leave(tmp_path / "out", "finisher")
+    (name,) = change
+    with pytest.raises(TrainingError, match=rf"renderer\.{name} is another .* by which `train finisher` has worked"):
+        start_run("renderer", tmp_path / "run.yaml", tmp_path / "out")
+
+
 def test_a_base_gives_features_and_forecaster(tmp_path: Path) -> None:
     base = start_run("pca", write_run(tmp_path / "run.yaml"), tmp_path / "base")
-    for step in ("pca", "forecaster"):
+    for step in ("pca", "forecaster", "head"):
         leave(base.path, step)
     fields = {"name": "mine", "base": "base", "data": {"train": [{"path": "own"}]}, "head": {"labels": "data"}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(fields))
     run = start_run("head", tmp_path / "mine.yaml", tmp_path / "mine")
     assert run.spec.backbone == base.spec.backbone
     assert run.needed("pca").read_bytes() == run.needed("forecaster").read_bytes() == b"result"
+    assert not run.result("head").exists()
     # Other footage of one's own is no reason to start the features anew.
     leave(run.path, "head")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**fields, "data": {"train": [{"path": "more"}]}}))
