@@ -76,6 +76,11 @@ class Health:
         with self._lock:
             self._picture_fault, self._picture_fault_until = message, time.monotonic() + seconds
 
+    def drawing_ends(self) -> None:
+        """Nothing is to be told of the renderer any more."""
+        with self._lock:
+            self.renderer, self._picture_fault_until = "", 0.0
+
     def received(self, age: float) -> None:
         """A frame came in, `age` seconds after its stamp."""
         self.count("frames received")

@@ -221,14 +221,15 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
             self._overtaken += self._worker.mailbox.overtaken
             self._worker = None
         if self._renderer:
-            self._finish(self._renderer)
+            self._renderer.close()
+            self._renderer.wait(1.0)  # not for ever: its process needs a processor to end, and gets one last of all
             self._pictures_overtaken += self._renderer.mailbox.overtaken
             self._renderer = None
-        self._health.renderer = ""
+        self._health.drawing_ends()
 
-    def _finish(self, worker: FrameWorker | RenderWorker) -> None:
+    def _finish(self, worker: FrameWorker) -> None:
         worker.close()
-        # A frame or a picture takes a moment, an engine that is being loaded anew takes longer.
+        # A frame takes a moment, an engine that is being loaded anew takes longer.
         while not worker.wait(0.1) and self.context.ok():
             pass
 

@@ -1,4 +1,4 @@
-"""The process that draws: `python -m re2pix_node.render_child PIPE`; render_process.py starts it.
+"""The process that draws: `main` with the PIPE as its argument; render_process.py starts it.
 
 It works when nobody else wants the processor, and ends as soon as whoever started it is gone.
 """
@@ -15,7 +15,8 @@ PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us, and is blocked until here
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     _end_with_the_parent()
     _give_way()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported, and may come once a minute
@@ -61,7 +62,3 @@ def _serve(pipe: Connection) -> int:
         name = "" if isinstance(error, Re2pixError) else f"{type(error).__name__}: "
         send(pipe, EngineError(name + one_line(error)))
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

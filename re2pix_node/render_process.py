@@ -1,10 +1,8 @@
 """A renderer in a process of its own: its crashes, memory and GIL are its own, and forecasts do not wait for it."""
 
-import os
 import pickle
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from re2pix_node import own_python
 from re2pix_node.bundle import Bundle
 from re2pix_node.errors import EngineError, NotFiniteError
-from re2pix_node.process_clock import ProcessClock
+from re2pix_node.process_clock import Holds, ProcessClock
 from re2pix_node.rendering import Scene
 
 CHILD = "re2pix_node.render_child"
@@ -27,6 +26,7 @@ CHILD = "re2pix_node.render_child"
 LOAD_SECONDS = 120.0
 DRAW_SECONDS = 10.0
 LOOKS = 10  # in that time, to see which it does
+PATIENCE = 0.5  # s that a look waits for the end of a hold
 
 
 class RenderProcess:
@@ -36,13 +36,13 @@ class RenderProcess:
         """Starts it; `ready` waits until it has loaded. It draws with the very files that `bundle` names."""
         self._pipe, theirs = Pipe()
         self._overdue = 0.0  # s that were too long, once they were
-        self._held = 0.0  # s in all
-        with theirs:
+        self._holds = Holds()  # each value is whole: it is read by another thread than writes it
+        with theirs, _without_ctrl_c():
             # Not multiprocessing's own processes, which import what their parent runs, and so ROS. Not in a session of
             # its own: Linux shares processors among sessions first, and idle in another session is not idle in ours.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", CHILD, str(theirs.fileno())],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it finds what we found
+                own_python.command(CHILD, str(theirs.fileno())),
+                env=own_python.environment(),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -73,22 +73,25 @@ class RenderProcess:
         if _is_stopped(self.pid):
             yield
             return
+        self._holds = Holds(self._holds.seconds, since=time.monotonic())
         self._process.send_signal(signal.SIGSTOP)
-        begun = time.monotonic()
         try:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
-            self._held += time.monotonic() - begun
+            self._holds = Holds(self._holds.until(time.monotonic()))
 
     def kill(self) -> None:
         """Ends the process at once; who waits for its answer gets an EngineError."""
         self._process.kill()
 
     def close(self) -> None:
-        """Ends the process, and waits for its end."""
+        """Ends the process, and waits a moment for its end: on a busy machine that takes a while as well."""
         self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            threading.Thread(target=self._process.wait, daemon=True).start()  # leaves no zombie
         self._pipe.close()
 
     @contextmanager
@@ -110,12 +113,18 @@ class RenderProcess:
 
     def _end_overdue(self, seconds: float, done: threading.Event) -> None:
         """Ends it when it is not done after so long. Being held, and waits for a processor, do not count."""
-        clock, held = ProcessClock(self.pid), self._held
+        clock = ProcessClock(self.pid, lambda: self._holds)
         while not done.wait(seconds / LOOKS):
-            if clock.read() - (self._held - held) > seconds:
+            self._wait_for_the_end_of_a_hold(PATIENCE)
+            if clock.read() > seconds and not done.is_set():
                 self._overdue = seconds
                 self.kill()
                 return
+
+    def _wait_for_the_end_of_a_hold(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._holds.under_way and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _answer(self) -> Any:
         answer = receive(self._pipe)
@@ -129,6 +138,16 @@ class RenderProcess:
         if self._overdue:
             return f"was ended: it took more than {self._overdue:g} s, waits for a processor not counted (it hangs)"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process that is started meanwhile hears of none until it asks to: it inherits what this thread blocks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -117,8 +117,6 @@ class RenderWorker:
                 self._draw_all(self._process, order)
             elif self._is_free():
                 self._start_process()  # when it is ready, there are fresher forecasts than this one
-        except NotFiniteError as error:
-            self._report(error)
         except Exception as error:
             self._not_before = time.monotonic() + self._pause
             self._end_process()
@@ -126,6 +124,8 @@ class RenderWorker:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _start_process(self) -> None:
+        if self._closed.is_set():
+            return
         self._not_before = float("inf")
         self._health.renderer = LOADING
         self._process = RenderProcess(self._bundle, self._threads)
@@ -148,8 +148,11 @@ class RenderWorker:
                 return
             if _is_late(order, scene.horizon, takes):
                 self._health.count("pictures late")
-            else:
+                continue
+            try:
                 self._draw(process, order, scene)
+            except NotFiniteError as error:  # the others may be well
+                self._report(error)
 
     def _draw(self, process: RenderProcess, order: Order, scene: Scene) -> None:
         begun = time.monotonic()

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from re2pix_node import own_python
 from re2pix_node.bags import CameraTopic
 from re2pix_node.errors import Re2pixError
 from re2pix_node.player import end_on_signals
@@ -105,7 +105,7 @@ class Rig:
             stamps = Path(folder) / "stamps"
             stamps.touch()
             words = ["play", recording, "--to", f"{self.name}/input/image", "--wait", "--restamp", "--stamps", stamps]
-            command = [sys.executable, "-m", "re2pix_node.cli", *map(str, [*words, *options])]
+            command = own_python.command("re2pix_node.cli", *map(str, [*words, *options]))
             with _process(command, stdout=subprocess.PIPE) as process:
                 yield Camera(self, process, stamps)
 
@@ -184,7 +184,7 @@ def running_node(what: str, parameters: Mapping[str, object]) -> Iterator[Rig]:
     _prepare_environment()
     end_on_signals()
     namespace = f"/re2pix_{what}_{os.getpid()}"
-    command = [sys.executable, "-m", "re2pix_node.node", "--ros-args", "-r", f"__ns:={namespace}"]
+    command = own_python.command("re2pix_node.node", "--ros-args", "-r", f"__ns:={namespace}")
     for name, value in parameters.items():
         # JSON is YAML, which is what ROS reads: no path or word is taken for something else.
         command += ["-p", f"{name}:={json.dumps(str(value) if isinstance(value, Path) else value)}"]
@@ -214,7 +214,7 @@ def _shared_memory_profile() -> Path | None:
 
 @contextlib.contextmanager
 def _process(command: list[str], stdout: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(command, stdout=stdout)
+    process = subprocess.Popen(command, env=own_python.environment(), stdout=stdout)
     try:
         yield process
     finally:

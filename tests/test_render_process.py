@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from re2pix_node import render_process
 from re2pix_node.bundle import Bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import EngineError, NotFiniteError
@@ -19,7 +21,7 @@ from re2pix_node.pipeline import Pipeline
 from re2pix_node.render_process import RenderProcess
 from re2pix_node.rendering import Renderer, Scene
 from tests.helpers import faulty_bundle
-from tests.helpers.processes import has_ended, stop_for_good, wait_until_ended
+from tests.helpers.processes import has_ended, starved, stop_for_good, wait_until_ended
 from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 from tests.ros_node import READY, environment
 
@@ -65,7 +67,7 @@ def test_its_name_is_that_of_the_engine(bundle: Bundle) -> None:
         assert process.ready(READY) == Renderer(bundle, THREADS).name
     finally:
         process.close()
-    assert has_ended(process.pid)
+    assert wait_until_ended(process.pid)
 
 
 def test_every_thread_of_it_gives_way(process: RenderProcess) -> None:
@@ -87,6 +89,33 @@ def test_it_knows_neither_ros_nor_what_its_parent_runs(process: RenderProcess) -
 def test_ctrl_c_does_not_reach_it(bundle: Bundle, process: RenderProcess) -> None:
     os.kill(process.pid, signal.SIGINT)
     assert process.draw(scene_of(bundle)).shape == (128, 256, 3)
+
+
+def test_ctrl_c_does_not_reach_it_while_it_starts(bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    process = RenderProcess(bundle, THREADS)
+    try:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.02)
+        process.ready(READY)
+    finally:
+        process.close()
+    assert "Traceback" not in capfd.readouterr().err
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # of this thread
+
+
+def test_it_runs_nothing_that_lies_in_the_working_directory(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yaml", "numpy", "signal"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
+    monkeypatch.chdir(tmp_path)
+    process = RenderProcess(bundle, THREADS)
+    try:
+        assert process.ready(READY)
+    finally:
+        process.close()
 
 
 @pytest.mark.parametrize("fault", [faulty_bundle.RENDERER_NAN, faulty_bundle.RENDERER_INF])
@@ -122,40 +151,94 @@ def test_a_process_that_is_killed_is_told_as_such(bundle: Bundle, fresh: RenderP
 
 
 def test_a_process_that_hangs_is_ended(bundle: Bundle, fresh: RenderProcess) -> None:
+    scene = scene_of(bundle)
     os.kill(fresh.pid, signal.SIGSTOP)
-    begun = time.monotonic()
     with pytest.raises(EngineError, match=r"the renderer was ended: it took more than 0\.5 s, .*\(it hangs\)"):
-        fresh.draw(scene_of(bundle), timeout=0.5)
-    assert time.monotonic() - begun < 5
+        fresh.draw(scene, timeout=0.5)
+
+
+@contextmanager
+def held_ten_times_a_second(process: RenderProcess, seconds: float) -> Iterator[None]:
+    """For so long of each tenth, as by frames."""
+    over = threading.Event()
+
+    def hold() -> None:
+        while not over.wait(0.1 - seconds):
+            with process.held():
+                time.sleep(seconds)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_a_process_that_no_processor_has_time_for_does_not_hang(bundle: Bundle, fresh: RenderProcess) -> None:
-    scene, processor = scene_of(bundle), max(os.sched_getaffinity(0))
-    for thread in Path(f"/proc/{fresh.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {processor})
-    script = f"import os\nos.sched_setaffinity(0, {{{processor}}})\nprint(flush=True)\nwhile True: pass"
-    busy = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(4)]
-    try:
-        for each in busy:
-            assert each.stdout
-            each.stdout.readline()
-        threading.Timer(1.0, lambda: [each.kill() for each in busy]).start()
+    scene = scene_of(bundle)
+    with held_ten_times_a_second(fresh, 0.06), ExitStack() as busy:
+        busy.enter_context(starved(fresh.pid))
+        threading.Timer(2.0, busy.close).start()
         begun = time.monotonic()
-        assert fresh.draw(scene, timeout=0.1).shape == (128, 256, 3)
-        assert time.monotonic() - begun > 0.5
-    finally:
-        for each in busy:
-            each.kill()
-            each.communicate()
+        assert fresh.draw(scene, timeout=0.5).shape == (128, 256, 3)
+        assert time.monotonic() - begun > 1.0
     fresh.kill()
 
 
+NEVER_DONE = """
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import pbkdf2_hmac
+from re2pix_node.render_child import _give_way
+
+def main():
+    _give_way()
+    with ThreadPoolExecutor(8) as threads:
+        [threads.submit(pbkdf2_hmac, "sha256", b"", b"", 2**31 - 1) for _ in range(8)]
+"""
+
+
+@pytest.fixture
+def never_done(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RenderProcess]:
+    """One that works, on all its threads, and never answers."""
+    (tmp_path / "never_done.py").write_text(NEVER_DONE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(render_process, "CHILD", "never_done")
+    process = RenderProcess(bundle, THREADS)
+    try:
+        deadline = time.monotonic() + READY
+        while len(list(Path(f"/proc/{process.pid}/task").iterdir())) < 9:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.close()
+
+
+def test_a_process_that_hangs_at_work_is_ended_however_often_it_is_held(never_done: RenderProcess) -> None:
+    watchdog = threading.Timer(READY, never_done.kill)
+    watchdog.start()
+    with held_ten_times_a_second(never_done, 0.07), pytest.raises(EngineError, match=r"it took more than 0\.3 s"):
+        never_done.ready(timeout=0.3)
+    watchdog.cancel()
+
+
+def test_to_end_it_waits_for_no_processor(never_done: RenderProcess) -> None:
+    with starved(never_done.pid, 12):  # each of its threads has to have its turn, once in some ten seconds
+        time.sleep(1.0)
+        begun = time.monotonic()
+        never_done.close()
+        assert time.monotonic() - begun < 5
+    assert wait_until_ended(never_done.pid)
+
+
 def test_it_does_nothing_while_it_is_held(bundle: Bundle, fresh: RenderProcess) -> None:
-    drawn: list[object] = []
+    scene, drawn = scene_of(bundle), list[object]()
     with fresh.held():
-        thread = threading.Thread(target=lambda: drawn.append(fresh.draw(scene_of(bundle), timeout=60)))
+        thread = threading.Thread(target=lambda: drawn.append(fresh.draw(scene, timeout=1.0)))
         thread.start()
-        thread.join(1.0)
+        thread.join(3.0)  # longer than it may hang
         assert not drawn
     thread.join(60)
     assert len(drawn) == 1
@@ -171,10 +254,11 @@ def test_who_stops_it_keeps_it_stopped(bundle: Bundle, fresh: RenderProcess) -> 
 
 
 def test_another_thread_can_end_it(bundle: Bundle, fresh: RenderProcess) -> None:
+    scene = scene_of(bundle)
     os.kill(fresh.pid, signal.SIGSTOP)  # so that it is at work
     threading.Timer(0.3, fresh.kill).start()
     with pytest.raises(EngineError, match="the renderer was ended by SIGKILL"):
-        fresh.draw(scene_of(bundle), timeout=60)
+        fresh.draw(scene, timeout=60)
 
 
 def test_a_bundle_that_was_replaced_is_not_drawn_with(bundle: Bundle, tmp_path: Path) -> None:

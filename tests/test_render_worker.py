@@ -19,7 +19,7 @@ from re2pix_node.messages import ns_of, stamp_of
 from re2pix_node.pipeline import Pipeline
 from re2pix_node.rendering import Renderer
 from tests.helpers import drive
-from tests.helpers.processes import children_of, has_ended, stop_for_good, wait_until_ended
+from tests.helpers.processes import children_of, starved, stop_for_good, wait_until_ended
 from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 from tests.ros_node import READY, Listener, image, listener, ros, running_node
 
@@ -63,6 +63,11 @@ class Sent:
         return True
 
 
+def wait_until_all_are_counted(listener: Listener, *pictures: list) -> None:
+    """Until as many pictures have come as the node says that it has drawn."""
+    assert listener.wait(lambda: listener.count("pictures drawn") == sum(map(len, pictures)) > 0, READY)
+
+
 @cache
 def picture(i: int) -> np.ndarray:
     return drive.frame(i / 10, 256, 128)
@@ -77,11 +82,10 @@ def test_a_picture_is_what_the_renderer_draws_of_that_forecast(patient: Bundle, 
     ):
         listener.wait_active(sent.publisher)
         assert sent.until(lambda: all(len(messages) >= 3 for messages in pictures.values())), listener.message
-        listener.spin(1.5)
+        wait_until_all_are_counted(listener, *pictures.values())
         told = dict(listener.status)
     renderer = Renderer(patient, THREADS)
     assert told["renderer"] == renderer.name
-    assert int(told["pictures drawn"]) >= 6
     assert float(told["render p50 (ms)"]) > 0
     made = {stamp_of(message.header): message for message in forecasts}
     for k, messages in pictures.items():
@@ -114,14 +118,14 @@ def test_the_rate_turns_pictures_on_and_off(patient: Bundle, listener: Listener)
         stamps = [stamp_of(message.header) for message in pictures]
         assert min(np.diff(stamps)) >= 0.45e9
         assert listener.set("render_rate", 0.0).successful
-        listener.spin(1.0)  # one may be under way
+        listener.spin(4.5)  # one may be under way, and is of use for 4 s
         before = len(pictures)
         assert sent.more(forecasts, 20)
         assert len(pictures) == before
         assert listener.set("render_rate", 60.0).successful
         assert sent.more(pictures)
         assert children_of(node.pid) == [child]
-        assert stamp_of(pictures[-1].header) - stamp_of(pictures[-2].header) < 0.45e9
+        assert sent.until(lambda: stamp_of(pictures[-1].header) - stamp_of(pictures[-2].header) < 0.45e9)
 
 
 def test_nothing_is_drawn_that_nobody_subscribes_to(patient: Bundle, listener: Listener) -> None:
@@ -134,8 +138,9 @@ def test_nothing_is_drawn_that_nobody_subscribes_to(patient: Bundle, listener: L
         names = {name for name, _ in listener.node.get_topic_names_and_types()}
         drawn = f"{listener.name}/output/h{{}}/image"
         assert [k for k in range(4) if drawn.format(k) in names] == [2]
-        assert sent.more(listener.listen(Image, "h2/image"))
-        listener.spin(1.5)
+        pictures = listener.listen(Image, "h2/image")
+        assert sent.more(pictures)
+        wait_until_all_are_counted(listener, pictures)
         assert listener.count("picture errors") == 0
 
 
@@ -175,12 +180,13 @@ def test_a_picture_that_comes_too_late_is_not_published(patient: Bundle, listene
         assert listener.count("pictures overtaken") > overtaken
         assert sent.more(pictures[3])
         assert children_of(node.pid) == [child]
-        listener.spin(2.0)
-        assert sum(map(len, pictures.values())) == listener.count("pictures drawn")
+        wait_until_all_are_counted(listener, *pictures.values())
         assert listener.count("picture errors") == 0
 
 
-def test_the_process_ends_when_the_node_is_deactivated(patient: Bundle, listener: Listener) -> None:
+def test_the_process_ends_when_the_node_is_deactivated_however_busy_the_machine_is(
+    patient: Bundle, listener: Listener
+) -> None:
     pictures = listener.listen(Image, "h3/image")
     sent = Sent(listener)
     with running_node(listener.namespace, bundle=patient.path, threads=THREADS, render_rate=60.0) as node:
@@ -188,9 +194,10 @@ def test_the_process_ends_when_the_node_is_deactivated(patient: Bundle, listener
             listener.wait_active(sent.publisher)
             assert sent.more(pictures)
             (child,) = children_of(node.pid)
-            assert listener.change(end)
-            assert has_ended(child)
-            assert children_of(node.pid) == []
+            with starved(child):
+                assert listener.change(end)
+            assert wait_until_ended(child)
+            assert listener.wait(lambda: children_of(node.pid) == [], READY)
             if end == "deactivate":
                 assert listener.wait(lambda: listener.status["renderer"] == "", READY)
                 assert listener.change("activate")
@@ -228,8 +235,10 @@ def test_no_process_is_left_when_the_node_ends(
             assert sent.until(lambda: sent.frames > before + 20)
         asked = time.monotonic()
         node.send_signal(which)
+        node.wait(20)
+        took = time.monotonic() - asked
         _, said = node.communicate(timeout=20)  # which also waits for those who hold its standard output
-        assert time.monotonic() - asked < 8, said  # it waits for no picture, which may take 10 s to be given up
+        assert took < 8, said  # it waits for no picture, which may take 10 s to be given up
         assert node.returncode == (-signal.SIGKILL if which == signal.SIGKILL else 0), said
         assert "Traceback" not in said
-        assert wait_until_ended(child, 5)
+        assert wait_until_ended(child)

@@ -5,6 +5,8 @@ other impossible things pass (indices out of range, shapes that do not fit), and
 one, so that nothing but a fresh engine helps.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +41,8 @@ def picture(seconds: float, fault: tuple[int, int, int] | None = None) -> np.nda
     return frame
 
 
-def make_faulty_bundle(path: Path) -> Bundle:
-    manifest = tiny_manifest(render=True)
+def make_faulty_bundle(path: Path, horizons: Sequence[int] = (1, 2, 3)) -> Bundle:
+    manifest = _that_draws(horizons)
     return _write(
         path,
         manifest,
@@ -48,6 +50,19 @@ def make_faulty_bundle(path: Path) -> Bundle:
         forecast=_faulty_forecaster(manifest),
         render=_faulty_by_pixel(render_graph(manifest), "image", (RENDERER_NAN, RENDERER_INF, RENDERER_THROWS)),
     )
+
+
+def make_bundle_of_bad_first_pictures(path: Path, horizons: Sequence[int]) -> Bundle:
+    """One whose picture of the nearest horizon is never finite, and the others always are."""
+    manifest = _that_draws(horizons)
+    render = render_graph(manifest)
+    nodes = [
+        helper.make_node("Sub", ["horizon", "half"], ["below_zero_at_first"]),
+        helper.make_node("Sqrt", ["below_zero_at_first"], ["nan_at_first"]),
+        helper.make_node("Add", ["clean", "nan_at_first"], ["image"]),
+    ]
+    _append(render, "image", nodes, {"half": np.float32(0.5)})
+    return _write(path, manifest, encode=encode_graph(manifest), forecast=forecast_graph(manifest), render=render)
 
 
 def make_slow_bundle(path: Path) -> Bundle:
@@ -67,6 +82,11 @@ def make_slow_bundle(path: Path) -> Bundle:
     constants = {**_PIXEL, "value_0": np.array([ENCODER_THROWS[0]], np.uint8), "weights": weights}
     _append(encode, "features", nodes, {**constants, "square": np.array([WEIGHT, WEIGHT], np.int64)})
     return _write(path, manifest, encode=encode, forecast=forecast_graph(manifest))
+
+
+def _that_draws(horizons: Sequence[int]) -> Manifest:
+    manifest = tiny_manifest(render=True)
+    return dataclasses.replace(manifest, time=dataclasses.replace(manifest.time, horizons=tuple(horizons)))
 
 
 def _write(path: Path, manifest: Manifest, **graphs: onnx.ModelProto) -> Bundle:

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from re2pix_msgs.msg import FeatureMap, Forecast
 from sensor_msgs.msg import Image
 
+from re2pix_node.bundle import read_bundle
 from re2pix_node.messages import features_of, stamp_of
 from tests.helpers.faulty_bundle import picture
 from tests.ros_node import READY, Listener, image, running_node
@@ -24,8 +25,9 @@ Make = Callable[[np.ndarray, int], Any]
 class FaultyCamera:
     """Sends frames 0.1 s apart by their stamps, and remembers which of them were good."""
 
-    def __init__(self, listener: Listener, kind: type = Image, make: Make = image, start: int | None = None) -> None:
+    def __init__(self, listener: Listener, kind: type, make: Make, start: int | None, horizons: Sequence[int]) -> None:
         self.listener = listener
+        self.horizons = horizons  # of the bundle that forecasts
         self.make = make
         self.stamp = time.time_ns() if start is None else start  # of the next frame
         self.good: set[int] = set()
@@ -69,7 +71,7 @@ class FaultyCamera:
         """No forecast was wrong, whatever was sent."""
         assert self.forecasts
         for message in self.forecasts:
-            check_times(message, self.good)
+            check_times(message, self.good, self.horizons)
         headed = {stamp_of(message.header) for message in self.forecasts}
         for message in itertools.chain(*self.features):
             assert np.isfinite(features_of(message)).all()
@@ -78,7 +80,7 @@ class FaultyCamera:
         assert {stamp_of(message.header) for message in self.features[3][:-1]} <= headed
 
 
-def check_times(message: Forecast, good: set[int]) -> None:
+def check_times(message: Forecast, good: set[int], steps: Sequence[int] = (1, 2, 3)) -> None:
     """A forecast's source frame and context are among the good ones, and its times fit together."""
     context = context_of(message)
     spacing = ns(message.spacing)
@@ -87,7 +89,7 @@ def check_times(message: Forecast, good: set[int]) -> None:
     assert 0.12e9 <= spacing <= 0.24e9
     assert np.abs(np.diff(context) - spacing).max() <= 2 * JITTER
     horizons = [ns(horizon) for horizon in message.horizons]
-    assert horizons == [k * spacing for k in range(4)]
+    assert horizons == [step * spacing for step in (0, *steps)]
     assert [ns(predicted) for predicted in message.predicted_stamps] == [context[-1] + h for h in horizons]
 
 
@@ -107,7 +109,7 @@ def filming(
     """A camera and a node that forecasts from it."""
     listener = Listener(f"/faults_{time.monotonic_ns()}")
     try:
-        camera = FaultyCamera(listener, kind, make, start)
+        camera = FaultyCamera(listener, kind, make, start, read_bundle(bundle).manifest.time.horizons)
         with running_node(listener.namespace, bundle=bundle, **parameters):
             listener.wait_active(camera.publisher)
             assert camera.forecast_again(), listener.message

@@ -3,7 +3,10 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -28,6 +31,22 @@ def wait_until_ended(pid: int, seconds: float = 10.0) -> bool:
     while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return has_ended(pid)
+
+
+@contextlib.contextmanager
+def starved(pid: int, others: int = 4) -> Iterator[None]:
+    """All of its threads want one processor, which so many others keep busy."""
+    processor = max(os.sched_getaffinity(0))
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {processor})
+    script = f"import os\nos.sched_setaffinity(0, {{{processor}}})\nprint(flush=True)\nwhile True: pass"
+    with contextlib.ExitStack() as stack:
+        for _ in range(others):
+            busy = stack.enter_context(subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE))
+            stack.callback(busy.kill)
+            assert busy.stdout
+            busy.stdout.readline()
+        yield
 
 
 def stop_for_good(pid: int) -> None:

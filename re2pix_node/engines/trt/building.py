@@ -2,10 +2,8 @@
 
 import json
 import logging
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -14,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from re2pix_node import own_python
 from re2pix_node.engines.base import Progress, one_line
 from re2pix_node.engines.engine_cache import EngineCache, EngineKey
 from re2pix_node.errors import EngineError
@@ -119,8 +118,8 @@ class Build:
         request = Request(job.module, str(job.graph), key.graph, key.precision, key.capability, str(path), str(timing))
         with tempfile.TemporaryFile("w+") as errors:
             process = self._process = subprocess.Popen(
-                [sys.executable, "-m", WORKER, json.dumps(asdict(request))],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it finds what we found
+                own_python.command(WORKER, json.dumps(asdict(request))),
+                env=own_python.environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
