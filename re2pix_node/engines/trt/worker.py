@@ -1,4 +1,4 @@
-"""The process that builds one engine: `python -m re2pix_node.engines.trt.worker REQUEST`; building.py starts it.
+"""The process that builds one engine: `main` with the REQUEST as its argument; building.py starts it.
 
 A process of its own, so that a crash of the builder costs no more than the engine, and its memory is given back. Says
 how far it is in JSON lines, and ends as soon as whoever started it is gone.
@@ -86,7 +86,3 @@ def _build(request: Request, channel: Channel) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise EngineError(cannot_write(Path(request.engine).parent, error)) from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())
