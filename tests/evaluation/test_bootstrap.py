@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from re2pix_node.evaluation import bootstrap
 from re2pix_node.evaluation.bootstrap import figure, resampling
 
 
@@ -31,6 +32,15 @@ def test_the_same_clips_have_the_same_interval() -> None:
 def test_few_clips_have_no_interval(clips: int) -> None:
     values = np.linspace(0.2, 0.4, clips)
     assert interval_of_mean(values) == {"value": pytest.approx(values.mean()), "low": None, "high": None}
+
+
+@pytest.mark.parametrize(("clips", "share"), [(3, 0.75), (5, 0.83), (6, 0.86), (10, 0.90)])
+def test_how_often_the_interval_holds_the_mean(clips: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "FEWEST", 2)
+    values = np.random.default_rng(0).standard_normal((clips, 4000))
+    means = resampling(clips)[1:] @ values / clips
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(share, abs=0.015)
 
 
 def test_six_clips_are_enough_for_an_interval() -> None:
