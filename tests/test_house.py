@@ -18,8 +18,8 @@ ROS_NAMES = """
 ROS_MODULES = set(ROS_NAMES.split())
 # PyTorch is for nets, and for what trains them; footage is read without it.
 TRAINERS = """
-    cached_samples calibration export finisher forecaster frame_encoder feature_cache head loop pca pictures renderer
-    render_export render_steps steps stored vae
+    cached_samples calibration export finisher forecaster frame_encoder feature_cache head loop pca pictures
+    processes renderer render_export render_steps steps stored vae
 """
 TORCH_MODULES = {
     "nets",

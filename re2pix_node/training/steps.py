@@ -21,6 +21,7 @@ from re2pix_node.training.head import HeadTask, light_head
 from re2pix_node.training.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.training.loop import StoppedError, train
 from re2pix_node.training.pca import learn_basis
+from re2pix_node.training.processes import join, leave
 from re2pix_node.training.run_file import DataEntry
 from re2pix_node.training.run_folder import RunFolder, read_run_folder, start_run
 from re2pix_node.training.stored import read_stored, store
@@ -29,9 +30,16 @@ Clips = list[list[CachedClip]]
 
 
 def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
-    """Trains one step, in as many processes as `accelerate launch` started; gives the exit code."""
-    # Without a GPU it must be told, or several processes would not find one another. The loop has its own precision.
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+    """Trains one step, in as many processes as `accelerate launch` started; gives the exit code to the only one."""
+    accelerator = join()
+    code = _run_step(step, run_file, output, force, accelerator)
+    accelerator.end_training()
+    if accelerator.num_processes > 1:
+        leave(code)
+    return code
+
+
+def _run_step(step: str, run_file: Path, output: Path, force: bool, accelerator: Accelerator) -> int:
     if accelerator.is_main_process:
         start_run(step, run_file, output, force)
     accelerator.wait_for_everyone()
@@ -44,7 +52,6 @@ def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
         return stopped.code
     if accelerator.is_main_process:
         print(f"{run.result(step)}: {said}")
-    accelerator.end_training()
     return 0
 
 
