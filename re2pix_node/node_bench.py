@@ -199,7 +199,7 @@ def _figures(rig: Rig, play: Play) -> Figures:
         "p50_ms": float(told["latency p50 (ms)"]),
         "p99_ms": float(told["latency p99 (ms)"]),
         "stages_ms": {stage: float(told[f"{stage} p50 (ms)"]) for stage in STAGES},
-        "sent_to_received_p50_ms": statistics.median(play.latencies),
+        "sent_to_received_p50_ms": percentile(play.latencies, 0.5),
         "sent_to_received_p99_ms": percentile(play.latencies, 0.99),
         "cores": play.processor / play.seconds,
     }

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -214,15 +215,35 @@ def _shared_memory_profile() -> Path | None:
 
 @contextlib.contextmanager
 def _process(command: list[str], stdout: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(command, env=own_python.environment(), stdout=stdout)
-    try:
+    with contextlib.ExitStack() as stack:
+        with _stopped_later():
+            process = subprocess.Popen(command, env=own_python.environment(), stdout=stdout)
+            stack.callback(_end, process)
         yield process
+
+
+@contextlib.contextmanager
+def _stopped_later() -> Iterator[None]:
+    """Who asks us to stop meanwhile is heard when this is over: a process that is just being started would be left
+    behind."""
+    asked: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = {which: signal.signal(which, lambda number, _: asked.append(number)) for which in stops}
+    try:
+        yield
     finally:
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout:
-            process.stdout.close()
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    if asked:
+        signal.raise_signal(asked[0])
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()

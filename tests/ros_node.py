@@ -69,6 +69,19 @@ SERVICES = {
 }
 
 
+# Each frame that was received is counted as one of these; those that cannot be decoded are among the errors.
+ENDS = (
+    "forecasts published",
+    "frames overtaken",
+    "frames too old",
+    "frames over max_rate",
+    "frames repeated",
+    "frames unstamped",
+    "frames without context",
+    "errors",
+)
+
+
 class Listener:
     """A ROS node of the test's own, beside the one under test."""
 
@@ -104,6 +117,15 @@ class Listener:
     def count(self, what: str) -> int:
         """A count in the newest diagnostics, as in "frames received"."""
         return int(self.status.get(what, 0))
+
+    def wait_settled(self) -> None:
+        """Until nothing arrives any more, and diagnostics say what became of every frame."""
+
+        def settled() -> bool:
+            ends = sum(self.count(what) for what in ENDS)
+            return self.status["input rate (Hz)"] == "0.0" and self.count("frames received") == ends
+
+        assert self.wait(settled, READY), self.status
 
     def wait_active(self, publisher) -> None:
         """Until the node subscribes to what this publishes."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import signal
 import time
 from dataclasses import replace
@@ -28,8 +29,11 @@ def test_a_drive_comes_back_as_a_table_a_still_and_a_video(tiny: Bundle, drive_b
     lines = said.splitlines()
     table = {line[:16].strip(): line[16:].strip() for line in lines if line.startswith("  ")}
     assert table["frames in"].startswith("90 sent")
-    forecasts = int(table["forecasts out"].split()[0])
-    assert forecasts >= 30  # of 70, on a machine that may be busy
+    forecasts, contextless = map(int, re.findall(r"\d+", table["forecasts out"]))
+    overtaken, lost, undecodable = map(int, re.findall(r"\d+", table["drops"]))
+    # How many of 70 depends on how busy the machine is.
+    assert forecasts > 0
+    assert (forecasts + contextless + overtaken + lost, undecodable) == (90, 0)
     assert {"engine", "rate", "latency p50", "latency p99", "in the node", "drops"} <= table.keys()
     # The drive goes straight on, which is what the tiny bundle expects.
     assert all(part.strip()[0] in "+-" for part in table["skill"].split(" (")[0].split(","))

@@ -77,14 +77,16 @@ def test_every_kind_of_fault_is_logged_however_soon_it_follows_another(camera: F
 def test_features_that_are_not_finite_are_never_published(camera: FaultyCamera, fault: str, who: str) -> None:
     expected = f"{who} gave features that are not finite: nothing is forecast from this frame"
     before, spoilt = camera.listener.count("errors"), set()
-    while camera.listener.count("errors") < before + 3 or camera.listener.message != expected:
-        assert len(spoilt) < 200, camera.listener.message
+    while camera.listener.count("errors") < before + 3 or (camera.listener.level, camera.listener.message) != (
+        WARN,
+        expected,
+    ):
+        assert len(spoilt) < 200, (camera.listener.level, camera.listener.message)
         spoilt.add(camera.stamp)
         # What the forecaster spoils is encoded well, and may be in the context of later frames.
         camera.send(fault=getattr(faulty_bundle, fault), good=fault.startswith("FORECASTER"))
         for _ in range(9):
             camera.send()
-    assert camera.listener.level == WARN
     assert camera.listener.count("engine restarts") == 0
     assert camera.forecast_again()
     assert not spoilt & {context_of(message)[-1] for message in camera.forecasts}
@@ -115,14 +117,21 @@ def test_an_encoding_that_changes_in_mid_stream_changes_nothing_else(camera: Fau
     def reversed_colours(picture: np.ndarray, stamp: int) -> Image:
         return image(np.ascontiguousarray(picture[:, :, ::-1]), stamp, "bgr8")
 
-    assert camera.forecast_again()
-    changed = camera.stamp
-    camera.make = reversed_colours
-    assert camera.forecast_again(6)
+    def spanned() -> bool:
+        return any(context[0] < changed <= context[-1] for context in map(context_of, camera.forecasts))
+
+    # A context may span the change, if no frame was lost just there.
+    for _ in range(10):
+        camera.make = image
+        assert camera.forecast_again()
+        changed = camera.stamp
+        camera.make = reversed_colours
+        assert camera.forecast_again(6)
+        if spanned():
+            break
     camera.make = image
+    assert spanned()
     assert camera.listener.wait(lambda: "frames change from 256x128 rgb8 to 256x128 bgr8" in camera.log, READY)
-    # A context may span the change.
-    assert any(context[0] < changed <= context[-1] for context in map(context_of, camera.forecasts))
     camera.check()
 
 

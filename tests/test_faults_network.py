@@ -24,17 +24,6 @@ from tests.ros_node import READY, RELIABLE, WARN, Listener, image, listener, ros
 __all__ = ["listener", "ros"]  # fixtures
 
 CPU = {"engine": "onnxruntime", "threads": 1}
-# Each frame that was received is counted as one of these; those that cannot be decoded are among the errors.
-ENDS = (
-    "forecasts published",
-    "frames overtaken",
-    "frames too old",
-    "frames over max_rate",
-    "frames repeated",
-    "frames unstamped",
-    "frames without context",
-    "errors",
-)
 
 
 @contextlib.contextmanager
@@ -73,19 +62,14 @@ def test_a_burst_at_60_hz(ros: None, listener: Listener, tmp_path: Path) -> None
         with process(*command, "--frames", 180, "--rate", 60) as camera:
             assert listener.wait(lambda: camera.poll() is not None, READY)
             sent = json.loads(camera.communicate()[0])
-
-        def settled() -> bool:
-            ends = sum(listener.count(what) for what in ENDS)
-            return listener.status["input rate (Hz)"] == "0.0" and listener.count("frames received") == ends
-
-        assert listener.wait(settled, READY), listener.status
+        listener.wait_settled()
         assert len(forecasts) == listener.count("forecasts published") > 0
     # A frame that comes while another is in work takes the place of the one that waits, and is counted.
     assert 0 < listener.count("frames overtaken") < listener.count("frames received") <= len(sent)
     assert listener.count("errors") == 0
     assert max(message.frames_dropped for message in forecasts) <= listener.count("frames overtaken")
     for message in forecasts:
-        check_times(message, set(sent))
+        check_times(message, set(sent), bounds=(0.12e9, 5e9))
 
 
 def test_a_subscriber_that_stalls_holds_up_nobody_else(tiny: Bundle, ros: None) -> None:
@@ -110,10 +94,9 @@ def test_a_subscriber_that_stalls_holds_up_nobody_else(tiny: Bundle, ros: None) 
             before = waits(20)
             for ending in (signal.SIGCONT, signal.SIGKILL):
                 subscriber.send_signal(signal.SIGSTOP)
-                listener.spin(0.5)
-                echoed.clear()
+                first = camera.stamp
                 stalled = waits(100)
-                assert not echoed
+                assert max(map(stamp_of, echoed)) < first
                 assert len(stalled) >= 90
                 assert statistics.median(stalled) < 0.1 + 5 * statistics.median(before)
                 subscriber.send_signal(ending)

@@ -103,7 +103,8 @@ def test_frames_are_converted_and_resized(drive_bag: Path, recorded: list, liste
 def test_raw_images_of_a_sqlite_bag_are_played(listener: Listener, tmp_path: Path) -> None:
     write_rosbag2(tmp_path / "old", images(6), SQLITE3)
     heard = hear(listener, Image)
-    assert finish(listener, play(tmp_path / "old", listener, "--wait", "--rate", 20, "--topic", CAMERA))["frames"] == 6
+    words = ("--wait", "--rate", 20, "--topic", CAMERA, "--loop", "--frames", 60)
+    assert finish(listener, play(tmp_path / "old", listener, *words))["frames"] == 60
     assert heard
     for message in heard:
         number = message.header.stamp.sec - 1_700_000_000

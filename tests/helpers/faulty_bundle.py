@@ -66,8 +66,10 @@ def make_bundle_of_bad_first_pictures(path: Path, horizons: Sequence[int]) -> Bu
 
 
 def make_slow_bundle(path: Path) -> Bundle:
-    """One whose encoder takes some tens of milliseconds on one thread."""
+    """One whose encoder takes some tens of milliseconds on one thread. Few and rare frames will do as context: it may
+    have to share the processor."""
     manifest = tiny_manifest()
+    manifest = dataclasses.replace(manifest, time=dataclasses.replace(manifest.time, context=2, stride_max=5.0))
     encode = encode_graph(manifest)
     weights = np.random.default_rng(1).normal(0, 1, (WEIGHT, WEIGHT)).astype(np.float32)
     nodes = [

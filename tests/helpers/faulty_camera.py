@@ -80,13 +80,15 @@ class FaultyCamera:
         assert {stamp_of(message.header) for message in self.features[3][:-1]} <= headed
 
 
-def check_times(message: Forecast, good: set[int], steps: Sequence[int] = (1, 2, 3)) -> None:
+def check_times(
+    message: Forecast, good: set[int], steps: Sequence[int] = (1, 2, 3), bounds: tuple[float, float] = (0.12e9, 0.24e9)
+) -> None:
     """A forecast's source frame and context are among the good ones, and its times fit together."""
     context = context_of(message)
     spacing = ns(message.spacing)
     assert set(context) <= good
     assert context[-1] == stamp_of(message.header)
-    assert 0.12e9 <= spacing <= 0.24e9
+    assert bounds[0] <= spacing <= bounds[1]
     assert np.abs(np.diff(context) - spacing).max() <= 2 * JITTER
     horizons = [ns(horizon) for horizon in message.horizons]
     assert horizons == [step * spacing for step in (0, *steps)]
