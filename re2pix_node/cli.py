@@ -7,9 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from re2pix_node import __version__
-from re2pix_node.errors import Re2pixError
-
-BAD_INPUT = 2
+from re2pix_node.errors import BAD_INPUT, Re2pixError
 
 # Each module has add_arguments(parser) and run(options) -> exit code. Only the one that is asked for is imported:
 # `re2pix doctor` runs where what the others need is missing.

@@ -1,5 +1,7 @@
 """What can be wrong with what a user gave us. The message is one line: what is wrong, where, and the mend."""
 
+BAD_INPUT = 2  # exit code
+
 
 class Re2pixError(Exception):
     """Base of all errors that are the input's fault; commands print it and exit with code 2."""

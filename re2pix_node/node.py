@@ -23,7 +23,7 @@ from re2pix_node.declared import DeclaredParameters
 from re2pix_node.diagnostics import ACTIVE, Health
 from re2pix_node.engines import EngineSupply
 from re2pix_node.engines.base import one_line
-from re2pix_node.errors import Re2pixError
+from re2pix_node.errors import BAD_INPUT, Re2pixError
 from re2pix_node.frame_worker import FrameWorker, Model
 from re2pix_node.parameters import Settings
 from re2pix_node.publishing import Outputs
@@ -36,7 +36,6 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.ERROR,
 )
 TRANSPORTS = {"raw": Image, "compressed": CompressedImage}
-BAD_INPUT = 2
 
 
 class _ToRos(logging.Handler):

@@ -181,7 +181,7 @@ def specimen(request, tmp_path_factory) -> Path:
 positions = st.one_of(st.floats(0, 0.999), st.floats(0, 0.02), st.floats(0.98, 0.999))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None)
 @given(flips=st.lists(st.tuples(positions, st.integers(1, 255)), min_size=1, max_size=5))
 def test_flipped_bytes_end_in_frames_or_in_a_bag_error(specimen, flips):
     content = bytearray(specimen.read_bytes())

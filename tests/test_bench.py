@@ -53,8 +53,9 @@ def check_row(row: dict[str, Any], work: dict[str, Any]) -> None:
         assert 0 < row[stage]["median_ms"] <= row[stage]["p99_ms"]
         assert row[stage]["share"] == pytest.approx(row[stage]["least_ms"] / row[stage]["median_ms"])
     assert row["end_to_end"]["least_ms"] == pytest.approx(row["encode"]["least_ms"] + row["forecast"]["least_ms"])
-    assert row["encode"]["least_ms"] >= 1e3 * work["encode"]["flops"] / roof["flops_per_second"]
-    assert row["encode"]["least_ms"] >= 1e3 * work["encode"]["other"] / roof["copied_bytes_per_second"]
+    least = row["encode"]["least_ms"] * (1 + 1e-12)  # what rounding may cost
+    assert least >= 1e3 * work["encode"]["flops"] / roof["flops_per_second"]
+    assert least >= 1e3 * work["encode"]["other"] / roof["copied_bytes_per_second"]
     assert row["memory_bytes"]["host"] > 1 << 20
     assert row["memory_bytes"]["gpu"] is None
     assert row["proof"].startswith("features relative L2")

@@ -22,7 +22,7 @@ def test_take_waits_for_an_item() -> None:
     worker.join(0.1)
     assert worker.is_alive()
     mailbox.put(7)
-    worker.join(5)
+    worker.join(60)
     assert taken == [7]
 
 
@@ -32,7 +32,7 @@ def test_closing_ends_the_wait_and_drops_what_lies_there() -> None:
     worker = threading.Thread(target=lambda: taken.append(mailbox.take()))
     worker.start()
     mailbox.close()
-    worker.join(5)
+    worker.join(60)
     assert taken == [0, None]
     mailbox.put(1)
     assert mailbox.take() is None

@@ -12,7 +12,6 @@ from tests.helpers.tiny_bundle import make_tiny_bundle, tiny_manifest
 from tests.ros_node import start
 
 
-@pytest.mark.timeout(300)
 def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
     words = ["--bundle", tiny.path, "--drive", drive_bag, "--seconds", 3, "--frames", 90, "--json", tmp_path / "b.json"]
     bench = start("-m", "re2pix_node.cli", "bench-node", *words)
@@ -39,7 +38,6 @@ def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Pat
     assert ("PASS" in said) == (keeping_up["met"] or added["met"])
 
 
-@pytest.mark.timeout(300)
 def test_rendering_is_off_and_on_in_turns(drive_bag: Path, tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "drawing", tiny_manifest(render=True))
     words = [

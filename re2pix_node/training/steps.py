@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from re2pix_node.errors import TrainingError
+from re2pix_node.errors import BAD_INPUT, Re2pixError, TrainingError
 from re2pix_node.nets.features import Basis
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.partial import write_beside
@@ -32,7 +32,13 @@ Clips = list[list[CachedClip]]
 def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
     """Trains one step, in as many processes as `accelerate launch` started; gives the exit code to the only one."""
     accelerator = join()
-    code = _run_step(step, run_file, output, force, accelerator)
+    try:
+        code = _run_step(step, run_file, output, force, accelerator)
+    except Re2pixError as error:
+        if accelerator.num_processes == 1:
+            raise
+        print(f"re2pix train: {error}", file=sys.stderr)
+        leave(BAD_INPUT)
     accelerator.end_training()
     if accelerator.num_processes > 1:
         leave(code)

@@ -26,7 +26,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def wait_until_ended(pid: int, seconds: float = 10.0) -> bool:
+def wait_until_ended(pid: int, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -15,7 +15,6 @@ from tests.helpers import drive
 from tests.training.made_runs import HEIGHT, WIDTH, make_footage, write_run
 from tests.training.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
 
-pytestmark = pytest.mark.timeout(600)
 STEPS = {"vae": SMALL_VAE, "renderer": {**SMALL_RENDERER, "sampling": 1}, "finisher": SMALL_FINISHER}
 
 

@@ -172,4 +172,5 @@ def test_two_processes_share_the_work(tmp_path: Path, drive: Path, monkeypatch: 
     [[clip]] = cache.clips([DataEntry(str(drive))])
     assert cache.encoded == 0
     assert len(clip.features) == 10
-    assert other.communicate(timeout=60)[0].split()[-1] == "10"
+    assert other.stdout.read().split()[-1] == "10"
+    assert other.wait(60) == 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -287,13 +288,16 @@ def codes_of_two(script: str, *arguments: str) -> list[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    processes = []
-    for rank in range(2):
-        shared = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        environment = {**os.environ, **shared, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-c", script, *arguments]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
-    return [process.wait(timeout=150) for process in processes]
+    with ExitStack() as stack:
+        processes = []
+        for rank in range(2):
+            shared = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+            environment = {**os.environ, **shared, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            command = [sys.executable, "-c", script, *arguments]
+            process = stack.enter_context(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+            stack.callback(process.kill)
+            processes.append(process)
+        return [process.wait(timeout=250) for process in processes]
 
 
 def test_several_processes_train_what_one_would(tmp_path: Path) -> None:
@@ -310,3 +314,10 @@ def test_several_processes_train_what_one_would(tmp_path: Path) -> None:
 
 def test_one_of_several_processes_ends_with_its_own_code() -> None:
     assert codes_of_two(LATE) == [3, 4]
+
+
+def test_one_of_several_processes_that_cannot_go_on_says_so_and_ends(tmp_path: Path) -> None:
+    script = "import sys; from re2pix_node.cli import main; sys.exit(main(sys.argv[1:]))"
+    ours, other = codes_of_two(script, "train", "head", str(tmp_path / "missing.yaml"), "-o", str(tmp_path / "run"))
+    assert ours == 2
+    assert other != 0  # it waited for the first
