@@ -23,7 +23,7 @@ lint:
 bench:
 	@scripts/setup.sh demo
 	@. scripts/env.sh && re2pix bench
-	@. scripts/env.sh && python -m tests.helpers build/tiny && re2pix bench-node --fast build/tiny \
+	@. scripts/env.sh && python -m tests.support build/tiny && re2pix bench-node --fast build/tiny \
 		--drive data/drive_90002 --topic /camera/image/compressed --json build/bench-node.json
 
 clean:

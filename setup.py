@@ -49,8 +49,8 @@ setup(
     entry_points={
         "console_scripts": [
             "re2pix = re2pix_node.cli:main",
-            "re2pix_node = re2pix_node.node:main",
-            "corridor_watch = re2pix_node.corridor_watch:main",
+            "re2pix_node = re2pix_node.ros.node:main",
+            "corridor_watch = re2pix_node.examples.corridor_watch:main",
         ]
     },
 )

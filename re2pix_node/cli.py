@@ -12,21 +12,27 @@ from re2pix_node.errors import BAD_INPUT, Re2pixError
 # Each module has add_arguments(parser) and run(options) -> exit code. Only the one that is asked for is imported:
 # `re2pix doctor` runs where what the others need is missing.
 COMMANDS = {
-    "demo": ("re2pix_node.demo", "play a drive through the real node over ROS 2, and show what comes back"),
-    "play": ("re2pix_node.player", "play a camera of a recording onto a ROS topic, as a camera would"),
-    "replay": ("re2pix_node.replay", "run every frame of a recording, offline, into a bag of forecasts"),
-    "build": ("re2pix_node.build_command", "build a bundle's engines for a GPU ahead of time"),
-    "check": ("re2pix_node.check", "check a bundle, and prove every engine of this machine against it"),
-    "bench": ("re2pix_node.bench", "time a bundle on every engine of this machine"),
-    "bench-node": ("re2pix_node.node_bench", "time the real node over ROS 2, and what ROS adds to the pipeline"),
-    "soak": ("re2pix_node.soak", "run the real node for hours, and watch its memory, threads, handles and stamps"),
-    "simulate": ("re2pix_node.simulator.command", "record drives through made-up streets, with exact labels"),
-    "evaluate": ("re2pix_node.evaluation.command", "score a bundle against baselines, on footage with a known future"),
-    "evaluate-pictures": ("re2pix_node.evaluation.render_command", "score the pictures that a trained run draws"),
-    "import": ("re2pix_node.import_command", "turn a published checkpoint into a bundle"),
-    "train": ("re2pix_node.train_command", "learn features, a head or a forecaster from footage"),
-    "export": ("re2pix_node.export_command", "make a bundle of a trained run"),
-    "doctor": ("re2pix_node.doctor", "what this machine can run, what is missing, and how to add it"),
+    "demo": ("re2pix_node.harness.demo", "play a drive through the real node over ROS 2, and show what comes back"),
+    "play": ("re2pix_node.harness.player", "play a camera of a recording onto a ROS topic, as a camera would"),
+    "replay": ("re2pix_node.recordings.replay", "run every frame of a recording, offline, into a bag of forecasts"),
+    "build": ("re2pix_node.commands.build", "build a bundle's engines for a GPU ahead of time"),
+    "check": ("re2pix_node.commands.check", "check a bundle, and prove every engine of this machine against it"),
+    "bench": ("re2pix_node.bench.measure", "time a bundle on every engine of this machine"),
+    "bench-node": (
+        "re2pix_node.harness.node_bench",
+        "time the real node over ROS 2, and what ROS adds to the pipeline",
+    ),
+    "soak": (
+        "re2pix_node.harness.soak",
+        "run the real node for hours, and watch its memory, threads, handles and stamps",
+    ),
+    "simulate": ("re2pix_node.commands.simulate", "record drives through made-up streets, with exact labels"),
+    "evaluate": ("re2pix_node.commands.evaluate", "score a bundle against baselines, on footage with a known future"),
+    "evaluate-pictures": ("re2pix_node.commands.evaluate_pictures", "score the pictures that a trained run draws"),
+    "import": ("re2pix_node.commands.import_checkpoint", "turn a published checkpoint into a bundle"),
+    "train": ("re2pix_node.commands.train", "learn features, a head or a forecaster from footage"),
+    "export": ("re2pix_node.commands.export", "make a bundle of a trained run"),
+    "doctor": ("re2pix_node.commands.doctor", "what this machine can run, what is missing, and how to add it"),
 }
 
 

@@ -11,9 +11,9 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 import pytest
 from hypothesis import settings
 
-from re2pix_node.bundle import Bundle
-from tests.helpers.drive_bag import make_drive_bag
-from tests.helpers.tiny_bundle import make_tiny_bundle
+from re2pix_node.bundle.reader import Bundle
+from tests.support.drive_bag import make_drive_bag
+from tests.support.tiny_bundle import make_tiny_bundle
 
 # The same examples every time: what fails here fails everywhere.
 settings.register_profile("same", derandomize=True, database=None)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import COMMANDS, main
-from tests.helpers.drive_bag import make_drive_bag
-from tests.ros_node import environment, start
+from tests.support.drive_bag import make_drive_bag
+from tests.support.ros_node import environment, start
 
 
 def test_the_installed_scripts_run_the_first_python_on_the_path() -> None:

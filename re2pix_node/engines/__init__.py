@@ -1,6 +1,6 @@
 """Engines run a bundle's graphs; `open_engine` gives one that has proved itself."""
 
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.attempt import Attempt, try_engine
 from re2pix_node.engines.base import Engine
 from re2pix_node.engines.supply import ENGINES, PRECISIONS, RUNTIMES, EngineSupply

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.base import Engine, Runtime, one_line
 from re2pix_node.engines.proof import Proof, prove
 from re2pix_node.errors import BundleError

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from re2pix_node.bundle import Bundle, Signature, signatures
+from re2pix_node.bundle.reader import Bundle, Signature, signatures
 from re2pix_node.errors import BundleError, EngineError
 
 # Encoded features as the engine holds them: an array here, device memory in an engine for GPUs.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from re2pix_node.bundle import Bundle, Signature, Tensor
+from re2pix_node.bundle.reader import Bundle, Signature, Tensor
 from re2pix_node.engines.base import Arrays, Engine, Graph, Runtime, load_host_engine
 from re2pix_node.errors import EngineError
 

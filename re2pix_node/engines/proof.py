@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle.manifest import ProofSpec
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.base import Engine
-from re2pix_node.manifest import ProofSpec
 
 
 @dataclass(frozen=True)

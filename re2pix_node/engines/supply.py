@@ -4,10 +4,11 @@ import os
 import time
 from collections.abc import Iterator
 
-from re2pix_node.bundle import Bundle
-from re2pix_node.engines import onnxruntime, openvino, tensorrt
+from re2pix_node.bundle.reader import Bundle
+from re2pix_node.engines import onnxruntime, openvino
 from re2pix_node.engines.attempt import Attempt, try_engine
 from re2pix_node.engines.base import Engine, Runtime, one_line
+from re2pix_node.engines.tensorrt import engine as tensorrt
 from re2pix_node.engines.upgrade import Upgrade
 from re2pix_node.errors import EngineError
 

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.attempt import Attempt, try_engine
 from re2pix_node.engines.base import Build, Engine, Runtime, one_line
 

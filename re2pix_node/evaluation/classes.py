@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from re2pix_node.bundle.manifest import LabelSpec
 from re2pix_node.errors import Re2pixError
-from re2pix_node.manifest import LabelSpec
 
 if TYPE_CHECKING:
-    from re2pix_node.training.clips import Clip
-    from re2pix_node.training.label_space import SharedClasses
+    from re2pix_node.footage.clips import Clip
+    from re2pix_node.footage.label_space import SharedClasses
 
 Table = NDArray[np.uint8]  # [256]: mask value -> class number; `Classes.count` stands for none of them
 
@@ -36,7 +36,7 @@ def bundle_classes(labels: LabelSpec) -> Classes:
 
 def classes_for(labels: LabelSpec, clips: Sequence["Clip"]) -> tuple[Classes, list[Table]]:
     """The classes that the bundle shares with the labels of all clips, and what the labels of each clip are in them."""
-    from re2pix_node.training.label_space import LabelSpace, shared_classes
+    from re2pix_node.footage.label_space import LabelSpace, shared_classes
 
     space = LabelSpace(tuple(c.id for c in labels.classes), tuple(c.name for c in labels.classes))
     shared: dict[str, SharedClasses] = {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.images import Picture
+from re2pix_node.imaging.decode import Picture
 
 Array = NDArray[Any]
 Video = Sequence[Picture]

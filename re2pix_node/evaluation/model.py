@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.bundle import draw_noise
+from re2pix_node.bundle.manifest import UNLABELLED, Manifest
+from re2pix_node.bundle.reader import draw_noise
 from re2pix_node.engines.base import Engine, Features, Outputs
 from re2pix_node.errors import EngineError
-from re2pix_node.geometry import Region, fit_frame
-from re2pix_node.manifest import UNLABELLED, Manifest
+from re2pix_node.imaging.geometry import Region, fit_frame
 
 Array = NDArray[Any]
 

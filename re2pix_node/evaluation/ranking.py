@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from re2pix_node.evaluation.metrics import PSEUDO, TRUE, mean_iou, scores
+from re2pix_node.common.metrics import PSEUDO, TRUE, mean_iou, scores
 from re2pix_node.evaluation.rows import COPY, FORECAST
 from re2pix_node.evaluation.scoring import ClipTally
 

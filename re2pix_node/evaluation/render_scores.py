@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import Any
 
+from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.errors import Re2pixError
 from re2pix_node.evaluation.bootstrap import FEWEST
 from re2pix_node.evaluation.fvd import FvdTally
@@ -14,10 +15,9 @@ from re2pix_node.evaluation.perceptual import Lpips
 from re2pix_node.evaluation.render_sheet import evenly, sheet
 from re2pix_node.evaluation.rendering import COPY, MOVED, PREDICTED, ROWS, ClipTally, Painter, figures, judge_clip
 from re2pix_node.evaluation.table import cell, wrapped
-from re2pix_node.images import Picture
-from re2pix_node.partial import write_beside
-from re2pix_node.preview import save_picture
-from re2pix_node.training.clips import open_clips
+from re2pix_node.footage.clips import open_clips
+from re2pix_node.imaging.decode import Picture
+from re2pix_node.pipeline.preview import save_picture
 from re2pix_node.training.progress import Progress
 from re2pix_node.training.run_folder import read_run_folder
 

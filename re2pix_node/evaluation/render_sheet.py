@@ -6,7 +6,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from re2pix_node.images import Picture
+from re2pix_node.imaging.decode import Picture
 
 WIDTH = 1800  # pixels, at most
 GAP = 4

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.common.metrics import mean_iou
 from re2pix_node.evaluation.bootstrap import figure, resampling
 from re2pix_node.evaluation.fvd import FvdTally
-from re2pix_node.evaluation.metrics import mean_iou
 from re2pix_node.evaluation.perceptual import Lpips, psnr, ssim
-from re2pix_node.geometry import fit_frame
-from re2pix_node.manifest import NANOSECONDS
+from re2pix_node.footage.clips import Clip, Sample, samples
+from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.render_vae import pictures_of, planes_of
 from re2pix_node.nets.renderer import moved_on, sample
-from re2pix_node.training.clips import Clip, Sample, samples
 from re2pix_node.training.frame_encoder import feature_encoder
 from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
 from re2pix_node.training.run_folder import RunFolder

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.evaluation.bootstrap import FEWEST, LEVEL, RESAMPLES, SEED, figure, resampling
-from re2pix_node.evaluation.classes import Classes
-from re2pix_node.evaluation.metrics import (
+from re2pix_node.bundle.manifest import NANOSECONDS, Manifest
+from re2pix_node.common.metrics import (
     BETA,
     BINS,
     PSEUDO,
@@ -21,10 +20,11 @@ from re2pix_node.evaluation.metrics import (
     stack,
     weighted,
 )
+from re2pix_node.evaluation.bootstrap import FEWEST, LEVEL, RESAMPLES, SEED, figure, resampling
+from re2pix_node.evaluation.classes import Classes
 from re2pix_node.evaluation.rows import COPY, FORECAST, MEANING, ORACLE
 from re2pix_node.evaluation.scoring import ClipTally
 from re2pix_node.evaluation.verdict import VERDICT_SCORES, judged, verdict
-from re2pix_node.manifest import NANOSECONDS, Manifest
 
 SCHEMA = 1
 # Scores whose gap between copying and the oracle means something.

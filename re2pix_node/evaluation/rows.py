@@ -10,7 +10,7 @@ from re2pix_node.evaluation.model import Model, Read, Seen
 from re2pix_node.evaluation.ridge import Sums, predict, regressors, sums_of
 
 if TYPE_CHECKING:
-    from re2pix_node.training.clips import Sample
+    from re2pix_node.footage.clips import Sample
 
 Array = NDArray[Any]
 

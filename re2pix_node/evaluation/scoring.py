@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from re2pix_node.bundle.manifest import NANOSECONDS, UNLABELLED
+from re2pix_node.common.metrics import PSEUDO, TRUE, Tally, add_features, add_labels, empty_tally
 from re2pix_node.evaluation.classes import Classes, Table
-from re2pix_node.evaluation.metrics import PSEUDO, TRUE, Tally, add_features, add_labels, empty_tally
 from re2pix_node.evaluation.model import Model, Read, fit_labels
 from re2pix_node.evaluation.rows import COPY, FORECAST, ORACLE, Forecasters, Said, Scene, see_scene
 from re2pix_node.evaluation.temporal import Flicker, Revisions
-from re2pix_node.manifest import NANOSECONDS, UNLABELLED
 
 if TYPE_CHECKING:
-    from re2pix_node.training.clips import Sample
+    from re2pix_node.footage.clips import Sample
 
 Array = NDArray[Any]
 

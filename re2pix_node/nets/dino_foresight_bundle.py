@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from re2pix_node.bundle import Bundle
-from re2pix_node.errors import BundleError
-from re2pix_node.manifest import (
+from re2pix_node.bundle.manifest import (
     SCHEMA,
     FeatureSpec,
     FileEntry,
@@ -17,6 +15,8 @@ from re2pix_node.manifest import (
     Provenance,
     TimeSpec,
 )
+from re2pix_node.bundle.reader import Bundle
+from re2pix_node.errors import BundleError
 from re2pix_node.nets.dino_foresight import DinoForesight, Encoder, Forecaster
 from re2pix_node.nets.dino_foresight_files import read_dino_foresight
 from re2pix_node.nets.onnx_export import export_bundle

@@ -9,9 +9,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from re2pix_node.bundle import Bundle
-from re2pix_node.bundle_writer import write_bundle
-from re2pix_node.manifest import Manifest, ProofSpec, Provenance
+from re2pix_node.bundle.manifest import Manifest, ProofSpec, Provenance
+from re2pix_node.bundle.reader import Bundle
+from re2pix_node.bundle.writer import write_bundle
 from re2pix_node.nets.dino_foresight import CLASSES, DinoForesight, Encoder, Forecaster
 from re2pix_node.nets.dino_foresight_bundle import HORIZONS, dino_foresight_manifest
 from re2pix_node.nets.dinov2 import DinoV2

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from re2pix_node.bundle import Bundle
-from re2pix_node.bundle_writer import write_bundle
+from re2pix_node.bundle.manifest import Manifest
+from re2pix_node.bundle.reader import Bundle
+from re2pix_node.bundle.writer import write_bundle
 from re2pix_node.errors import BundleError
-from re2pix_node.manifest import Manifest
 
 # Not the newest: OpenVINO 2025.4 does not read the GridSample of opset 20.
 OPSET = 18

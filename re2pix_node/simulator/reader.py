@@ -11,8 +11,8 @@ import numpy as np
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 
-from re2pix_node.bag_writer import message_types
 from re2pix_node.errors import BagError
+from re2pix_node.recordings.writer import message_types
 from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.recorder import CAMERA, TOPICS, instance_of
 

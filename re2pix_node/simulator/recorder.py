@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from re2pix_node.bag_writer import BagWriter, message_types
-from re2pix_node.messages import bag_types, header_message
+from re2pix_node.pipeline.messages import bag_types, header_message
+from re2pix_node.recordings.writer import BagWriter, message_types
 from re2pix_node.simulator.cast import PART
 from re2pix_node.simulator.drive import Drive, Moment
 from re2pix_node.simulator.mesh import Array

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from re2pix_node.bundle.manifest import UNLABELLED, TimeSpec
 from re2pix_node.errors import TrainingError
-from re2pix_node.manifest import UNLABELLED, TimeSpec
+from re2pix_node.footage.label_space import LabelSpace, shared_classes
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.label_space import LabelSpace, shared_classes
 from re2pix_node.training.moments import moments
 from re2pix_node.training.run_file import DataEntry
 

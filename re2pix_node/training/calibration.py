@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.manifest import UNLABELLED
+from re2pix_node.bundle.manifest import UNLABELLED
+from re2pix_node.footage.label_space import LabelSpace
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.head import best_temperature
-from re2pix_node.training.label_space import LabelSpace
 
 SAMPLES = 64
 PIXELS = 4000  # of each moment of a sample

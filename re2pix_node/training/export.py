@@ -12,10 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from re2pix_node.bundle import Bundle
-from re2pix_node.errors import BundleError, DataError, TrainingError
-from re2pix_node.geometry import fit_frame
-from re2pix_node.manifest import (
+from re2pix_node.bundle.manifest import (
     SCHEMA,
     FeatureSpec,
     FileEntry,
@@ -29,6 +26,11 @@ from re2pix_node.manifest import (
     RenderSpec,
     Score,
 )
+from re2pix_node.bundle.reader import Bundle
+from re2pix_node.errors import BundleError, DataError, TrainingError
+from re2pix_node.footage.clips import open_clips
+from re2pix_node.footage.label_space import CITYSCAPES, LabelSpace
+from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.features import CARRIED
 from re2pix_node.nets.masks import Masks
 from re2pix_node.nets.nano import NanoForecaster
@@ -36,9 +38,7 @@ from re2pix_node.nets.onnx_export import export_bundle
 from re2pix_node.nets.proof_frames import proof_frames
 from re2pix_node.simulator import classes as cityscapes
 from re2pix_node.training.calibration import forecast_temperatures
-from re2pix_node.training.clips import open_clips
 from re2pix_node.training.frame_encoder import feature_encoder
-from re2pix_node.training.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.training.moments import moments
 from re2pix_node.training.run_file import RunFile
 from re2pix_node.training.run_folder import RUN, RunFolder

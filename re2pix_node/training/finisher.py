@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.bundle.manifest import build
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.manifest import build
 from re2pix_node.nets.finisher import Finisher, FinisherOptions, contrast
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.nets.nano import NanoForecaster

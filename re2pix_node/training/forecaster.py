@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.bundle.manifest import build
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.manifest import build
 from re2pix_node.nets.features import CARRIED, SUB
 from re2pix_node.nets.light_head import agreement_loss
 from re2pix_node.nets.motion import warp

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.bundle.manifest import UNLABELLED
+from re2pix_node.common.metrics import LEVELS, calibration_error, mean_iou
 from re2pix_node.errors import TrainingError
-from re2pix_node.evaluation.metrics import LEVELS, calibration_error, mean_iou
-from re2pix_node.manifest import UNLABELLED
+from re2pix_node.footage.label_space import LabelSpace
 from re2pix_node.nets.light_head import LightHead
 from re2pix_node.training.cached_samples import LabelledSamples
-from re2pix_node.training.label_space import LabelSpace
 from re2pix_node.training.loop import Batch, Sums
 from re2pix_node.training.run_file import RunFile
 

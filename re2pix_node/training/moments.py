@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.manifest import TimeSpec
-from re2pix_node.pipeline import timing_of
+from re2pix_node.bundle.manifest import TimeSpec
+from re2pix_node.pipeline.pipeline import timing_of
 
 Indices = NDArray[np.int64]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.errors import TrainingError
-from re2pix_node.geometry import fit_frame
-from re2pix_node.partial import write_beside
-from re2pix_node.training.clips import open_clips
+from re2pix_node.footage.clip import Clip
+from re2pix_node.footage.clips import open_clips
+from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.footage import Clip
 from re2pix_node.training.progress import Progress
 from re2pix_node.training.run_file import BackboneSpec, DataEntry
 

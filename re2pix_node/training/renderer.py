@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from re2pix_node.bundle.manifest import TimeSpec, build
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.manifest import TimeSpec, build
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of
 from re2pix_node.nets.renderer import LEAST_SIGMA, Renderer, RendererOptions, moved_on, sample

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from re2pix_node.bundle.manifest import TimeSpec, build, load_plain_yaml
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.geometry import FITS
-from re2pix_node.manifest import TimeSpec, build, load_plain_yaml
+from re2pix_node.imaging.geometry import FITS
 
 PRECISIONS = ("fp32", "bf16")
 LABELS = ("cityscapes19", "data")

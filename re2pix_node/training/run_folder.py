@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from re2pix_node.common.atomic_write import remove, write_beside
 from re2pix_node.errors import TrainingError
-from re2pix_node.partial import remove, write_beside
 from re2pix_node.training.run_file import RunFile, differences, read_run_file, run_text
 
 RUN = "run.yaml"

@@ -9,16 +9,16 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.errors import BAD_INPUT, Re2pixError, TrainingError
+from re2pix_node.footage.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.nets.features import Basis
 from re2pix_node.nets.nano import NanoForecaster
-from re2pix_node.partial import write_beside
 from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space
 from re2pix_node.training.feature_cache import CachedClip, FeatureCache
 from re2pix_node.training.forecaster import ForecastTask, nano_options
 from re2pix_node.training.frame_encoder import FrameEncoder, encoder_identity, feature_encoder
 from re2pix_node.training.head import HeadTask, light_head
-from re2pix_node.training.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.training.loop import StoppedError, train
 from re2pix_node.training.pca import learn_basis
 from re2pix_node.training.processes import join, leave

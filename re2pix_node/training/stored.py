@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from re2pix_node.common.atomic_write import remove, write_beside
 from re2pix_node.errors import TrainingError
-from re2pix_node.partial import remove, write_beside
 
 
 def store(file: Path, content: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.bundle.manifest import build
 from re2pix_node.engines.base import one_line
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.manifest import build
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.nets.render_vae import CELL, KINDS, PictureCoder, Vae, VaeOptions, build_vae, planes_of, unlikeness
 from re2pix_node.training.cached_samples import Draw

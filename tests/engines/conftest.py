@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from re2pix_node.engines.trt import cuda
-from tests.engines.host_gpu import HostCuda, compile_host_libcuda
+from re2pix_node.engines.tensorrt import cuda
+from tests.support.host_gpu import FOLDER, HostCuda, compile_host_libcuda
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCuda]:
 def host_tensorrt(gpu: HostCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The stand-in for TensorRT in place of any other; gives the folder of its engines."""
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    monkeypatch.syspath_prepend(Path(__file__).parent / "host_tensorrt")
+    monkeypatch.syspath_prepend(FOLDER / "host_tensorrt")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield tmp_path / "cache/re2pix/engines"
     sys.modules.pop("tensorrt", None)

@@ -3,7 +3,7 @@ import pytest
 
 from re2pix_node.evaluation.flow import backward_flow, on_grid, warp_nearest, warp_smooth
 from re2pix_node.evaluation.ridge import predict, regressors, solve, sums_of
-from tests.evaluation.worlds import CELL, Sliding
+from tests.support.worlds import CELL, Sliding
 
 
 def test_flow_finds_a_uniform_motion_and_goes_on_with_it() -> None:

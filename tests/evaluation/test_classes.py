@@ -3,9 +3,9 @@ import pytest
 
 from re2pix_node.errors import Re2pixError
 from re2pix_node.evaluation.classes import bundle_classes, classes_for
-from re2pix_node.training.clips import Clip
-from re2pix_node.training.label_space import CITYSCAPES, Group, LabelSpace, plain_map
-from tests.helpers.tiny_bundle import CLASSES, tiny_manifest
+from re2pix_node.footage.clips import Clip
+from re2pix_node.footage.label_space import CITYSCAPES, Group, LabelSpace, plain_map
+from tests.support.tiny_bundle import CLASSES, tiny_manifest
 
 LABELS = tiny_manifest().labels
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from re2pix_node.evaluation.fvd import FvdTally, frechet_distance
-from tests.helpers import drive
+from tests.support import drive
 
 RNG = np.random.default_rng(0)
 PICTURES = [drive.frame(0.2 * i, 32, 16) for i in range(3)]

@@ -10,8 +10,8 @@ import torch
 from re2pix_node.errors import CheckpointError
 from re2pix_node.evaluation.fvd import frechet_distance
 from re2pix_node.evaluation.i3d import SHORTEST, I3d, as_input, read_i3d, times
-from tests.evaluation.fake_i3d import random_i3d
-from tests.helpers import drive
+from tests.support import drive
+from tests.support.fake_i3d import random_i3d
 
 
 @pytest.fixture(scope="module")

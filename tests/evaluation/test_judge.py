@@ -8,7 +8,7 @@ import pytest
 from re2pix_node.errors import Re2pixError
 from re2pix_node.evaluation.judge import judge
 from re2pix_node.evaluation.rows import BASELINES, ROWS, Forecasters, see_scene
-from tests.evaluation.worlds import CLASSES, SPACING, Seer, Sliding, drive_of, model, samples, sliding_drives
+from tests.support.worlds import CLASSES, SPACING, Seer, Sliding, drive_of, model, samples, sliding_drives
 
 
 def judged(engine: Seer, drives, baselines=BASELINES, **more) -> dict:

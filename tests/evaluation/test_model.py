@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from re2pix_node.bundle import Bundle
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import EngineError
 from re2pix_node.evaluation.model import Model, fit_labels
-from re2pix_node.geometry import fit_frame
-from tests.evaluation.worlds import Seer, Sliding, manifest
-from tests.helpers import drive
+from re2pix_node.imaging.geometry import fit_frame
+from tests.support import drive
+from tests.support.worlds import Seer, Sliding, manifest
 
 
 @pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])

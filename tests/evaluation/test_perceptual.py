@@ -14,8 +14,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from re2pix_node.errors import Re2pixError
 from re2pix_node.evaluation.perceptual import PACKAGE, Lpips, packaged, psnr, ssim
-from tests.evaluation.fake_lpips import TAPS, random_weights, write_weights
-from tests.helpers import drive
+from tests.support import drive
+from tests.support.fake_lpips import TAPS, random_weights, write_weights
 
 TRUE = drive.frame(0.0, 96, 64)
 ROUGH = np.clip(TRUE.astype(int) + np.random.default_rng(0).integers(-40, 41, TRUE.shape), 0, 255).astype(np.uint8)

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from re2pix_node.bundle.manifest import TimeSpec
 from re2pix_node.cli import main
-from re2pix_node.evaluation import render_command
+from re2pix_node.commands import evaluate_pictures
 from re2pix_node.evaluation.bootstrap import FEWEST
 from re2pix_node.evaluation.fvd import FvdTally
 from re2pix_node.evaluation.perceptual import NETWORKS, Lpips, psnr
 from re2pix_node.evaluation.render_sheet import GAP, WIDTH, evenly, sheet
 from re2pix_node.evaluation.rendering import ROWS, Future, RenderTally, add_future, figures, judge_clip
-from re2pix_node.manifest import TimeSpec
-from re2pix_node.training.clips import LabelSpace, Sample, open_clips
-from tests.evaluation.fake_i3d import random_i3d
-from tests.evaluation.fake_lpips import write_weights
-from tests.helpers import drive
-from tests.training.made_runs import HEIGHT, make_footage, write_pictures, write_run
-from tests.training.made_runs import WIDTH as RUN_WIDTH
+from re2pix_node.footage.clips import LabelSpace, Sample, open_clips
+from tests.support import drive
+from tests.support.fake_i3d import random_i3d
+from tests.support.fake_lpips import write_weights
+from tests.support.made_runs import HEIGHT, make_footage, write_pictures, write_run
+from tests.support.made_runs import WIDTH as RUN_WIDTH
 from tests.training.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
 
 TRUE, OTHER = drive.frame(0.0, 96, 64), drive.frame(1.0, 96, 64)
@@ -209,7 +209,7 @@ def test_what_training_needs_is_asked_for(
 
 
 def test_the_command_offers_all_networks_of_lpips() -> None:
-    assert tuple(NETWORKS) == render_command.LPIPS
+    assert tuple(NETWORKS) == evaluate_pictures.LPIPS
 
 
 def test_a_sheet_keeps_to_its_width_and_has_a_line_for_each_clip() -> None:

@@ -8,7 +8,7 @@ from re2pix_node.evaluation.pictures import DIFFERENCE, difference, panels
 from re2pix_node.evaluation.ranking import ranking
 from re2pix_node.evaluation.scoring import Snapshot
 from re2pix_node.evaluation.verdict import judged, verdict
-from tests.evaluation.worlds import CLASSES, Seer, Sliding, drive_of, model, samples
+from tests.support.worlds import CLASSES, Seer, Sliding, drive_of, model, samples
 
 
 def resampled(value: float, spread: float) -> np.ndarray:

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from re2pix_node.bundle import Bundle, read_bundle
+from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.cli import main
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import CheckpointError
 from re2pix_node.nets.dino_foresight_files import read_dino_foresight
-from tests.helpers import drive
-from tests.nets import reference
-from tests.nets import small_checkpoints as files
+from tests.support import drive, reference
+from tests.support import small_checkpoints as files
 
 HEIGHT, WIDTH = files.ROWS * 14, files.COLUMNS * 14
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from re2pix_node.nets.dinov2 import SIZES, DinoV2
-from tests.nets import reference
-from tests.nets import small_checkpoints as files
+from tests.support import reference
+from tests.support import small_checkpoints as files
 
 
 def vit_tensors(registers: bool) -> files.Tensors:

@@ -4,8 +4,8 @@ import torch
 from re2pix_node.nets.dpt import DptHead
 from re2pix_node.nets.masks import Masks
 from re2pix_node.nets.pca import Basis
-from tests.nets import reference
-from tests.nets import small_checkpoints as files
+from tests.support import reference
+from tests.support import small_checkpoints as files
 
 
 def make() -> tuple[DptHead, files.Tensors]:

@@ -1,8 +1,8 @@
 import torch
 
 from re2pix_node.nets.masked_transformer import MaskedTransformer
-from tests.nets import reference
-from tests.nets import small_checkpoints as files
+from tests.support import reference
+from tests.support import small_checkpoints as files
 
 GRID = (files.ROWS, files.COLUMNS)
 OTHERS = ("dino_v2.", "pca_", "mean", "std")

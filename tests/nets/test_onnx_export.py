@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from re2pix_node.bundle_writer import OPSET_MAX
+from re2pix_node.bundle.writer import OPSET_MAX
 from re2pix_node.errors import BundleError
 from re2pix_node.nets.onnx_export import export_bundle, exported
 from re2pix_node.nets.proof_frames import proof_frames
-from tests.helpers.tiny_bundle import tiny_manifest
+from tests.support.tiny_bundle import tiny_manifest
 
 
 class Steps(nn.Module):

@@ -21,7 +21,7 @@ from re2pix_node.nets.renderer import (
     sample,
     sigmas,
 )
-from tests.helpers import drive
+from tests.support import drive
 
 OPTIONS = RendererOptions(channels=6, latents=4, height=8, width=16, hidden=32, depth=1, heads=2)
 VAE = VaeOptions(width=8, latents=4, encoder_blocks=(0, 1, 1), decoder_blocks=(1, 1, 1))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from re2pix_node.commands.simulate import add_arguments, run
 from re2pix_node.errors import Re2pixError
-from re2pix_node.simulator.command import add_arguments, run
 from re2pix_node.simulator.splits import SPLITS, split_of
 from tests.simulator.test_recording import payloads
 

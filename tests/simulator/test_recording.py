@@ -8,9 +8,9 @@ import pytest
 from mcap.reader import make_reader
 from rosbags.rosbag2 import Reader
 
-from re2pix_node.bags import open_recording
 from re2pix_node.errors import BagError
-from re2pix_node.images import decode
+from re2pix_node.imaging.decode import decode
+from re2pix_node.recordings.reader import open_recording
 from re2pix_node.simulator.reader import read_drive
 from re2pix_node.simulator.recorder import (
     EPOCH,

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from re2pix_node.errors import TrainingError
+from re2pix_node.footage.label_space import CITYSCAPES, Group, LabelSpace
 from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.label_space import CITYSCAPES, Group, LabelSpace
 from re2pix_node.training.run_file import DataEntry
-from tests.training.made_footage import SPEC
+from tests.support.made_footage import SPEC
 
 OWN = LabelSpace((3, 7), ("road", "heaven"))
 ENTRY = DataEntry("x")

@@ -1,18 +1,18 @@
-"""A run with every step, the renderer's among them, as a bundle that draws; one without is in test_train_command.py."""
+"""A run with every step, the renderer's too, as a bundle that draws; one without is in commands/test_train.py."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from re2pix_node.bundle import Bundle, read_bundle
+from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.cli import main
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import NotFiniteError
-from re2pix_node.pipeline import Pipeline
-from re2pix_node.rendering import Renderer, Scene, attempts
-from tests.helpers import drive
-from tests.training.made_runs import HEIGHT, WIDTH, make_footage, write_run
+from re2pix_node.pipeline.pipeline import Pipeline
+from re2pix_node.render.renderer import Renderer, Scene, attempts
+from tests.support import drive
+from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_run
 from tests.training.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
 
 STEPS = {"vae": SMALL_VAE, "renderer": {**SMALL_RENDERER, "sampling": 1}, "finisher": SMALL_FINISHER}

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from re2pix_node.errors import TrainingError
+from re2pix_node.footage.clips import open_clips
 from re2pix_node.training import feature_cache
-from re2pix_node.training.clips import open_clips
 from re2pix_node.training.feature_cache import FeatureCache, fit_mask
 from re2pix_node.training.frame_encoder import FrameEncoder
 from re2pix_node.training.run_file import BackboneSpec, DataEntry
-from tests.training.made_footage import write_labels, write_video
-from tests.training.made_runs import CLASSES, HEIGHT, WIDTH, own_mask, write_pictures
+from tests.support.made_footage import write_labels, write_video
+from tests.support.made_runs import CLASSES, HEIGHT, WIDTH, own_mask, write_pictures
 
 SPEC = BackboneSpec("weights.pt", HEIGHT, WIDTH, mask=4)
 

@@ -13,7 +13,7 @@ from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.feature_cache import CachedClip
 from re2pix_node.training.forecaster import ForecastTask, nano_options
 from re2pix_node.training.run_file import RunFile, read_run_file
-from tests.training.made_runs import HEIGHT, WIDTH, run_fields, write_run
+from tests.support.made_runs import HEIGHT, WIDTH, run_fields, write_run
 from tests.training.test_cached_samples import ENTRY, OWN
 
 CHANNELS = 12

@@ -10,7 +10,7 @@ from re2pix_node.errors import TrainingError
 from re2pix_node.training.cached_samples import LabelledSamples
 from re2pix_node.training.head import HeadTask, best_temperature, class_weights
 from re2pix_node.training.run_file import read_run_file
-from tests.training.made_runs import run_fields, write_run
+from tests.support.made_runs import run_fields, write_run
 from tests.training.test_cached_samples import ENTRY, OWN, made_clip
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from re2pix_node.training.clips import _moments
+from re2pix_node.footage.clips import _moments
 from re2pix_node.training.moments import moments
-from tests.training.made_footage import SPEC, stamps_at
+from tests.support.made_footage import SPEC, stamps_at
 
 
 def spacings(found: np.ndarray, stamps: np.ndarray) -> set[float]:

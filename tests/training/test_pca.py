@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from re2pix_node.errors import CheckpointError, TrainingError
+from re2pix_node.footage.clips import open_clips
 from re2pix_node.nets.features import CARRIED
-from re2pix_node.training.clips import open_clips
 from re2pix_node.training.frame_encoder import FrameEncoder, encoder_identity, feature_encoder, load_backbone
 from re2pix_node.training.pca import Moments, basis_of, drawn_frames, learn_basis
 from re2pix_node.training.run_file import BackboneSpec, DataEntry, read_run_file
-from tests.training.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
+from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from diffusers import AutoencoderKL
 
 from re2pix_node.cli import main
 from re2pix_node.errors import TrainingError
-from re2pix_node.geometry import fit_frame
+from re2pix_node.footage.clips import open_clips
+from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.nets.render_vae import PictureCoder, build_vae
 from re2pix_node.nets.renderer import LEAST_SIGMA
-from re2pix_node.training.clips import open_clips
 from re2pix_node.training.feature_cache import CachedClip
 from re2pix_node.training.finisher import FinishLoss, FinishTask
 from re2pix_node.training.forecaster import nano_options
@@ -32,7 +32,7 @@ from re2pix_node.training.renderer import (
 from re2pix_node.training.run_file import DataEntry, RendererSpec, RunFile, differences, read_run_file
 from re2pix_node.training.run_folder import read_run_folder
 from re2pix_node.training.vae import vae_options
-from tests.training.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
+from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
 from tests.training.test_cached_samples import OWN
 
 QUICK = {"steps": 4, "batch": 4, "val_every": 2, "val_batches": 2}

@@ -8,7 +8,7 @@ import yaml
 from re2pix_node.errors import TrainingError
 from re2pix_node.training.run_file import differences, read_run_file, run_text
 from re2pix_node.training.run_folder import RESULTS, STEPS, read_run_folder, start_run
-from tests.training.made_runs import run_fields, write_run
+from tests.support.made_runs import run_fields, write_run
 
 
 def changed(**sections: dict) -> dict:

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from re2pix_node.cli import main
 from re2pix_node.errors import TrainingError
-from re2pix_node.geometry import fit_frame
+from re2pix_node.footage.clips import open_clips
+from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.mobilesam import MobileSamEncoder
-from re2pix_node.training.clips import open_clips
 from re2pix_node.training.vae import Crops, VaeTask, initial_vae
-from tests.training.made_runs import HEIGHT, WIDTH, write_pictures, write_run
+from tests.support.made_runs import HEIGHT, WIDTH, write_pictures, write_run
 from tests.training.test_renderer import SMALL_VAE, numbered, small_kl, spec_of
 
 

@@ -1,0 +1,237 @@
+"""`re2pix bench`: times, memory and share of the possible, of a bundle on every engine of this machine."""
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from re2pix_node.bench.build_bar import wait_in_sight
+from re2pix_node.bench.graph_work import GraphWork, graph_work
+from re2pix_node.bench.machine import describe_machine
+from re2pix_node.bench.official import SIZES, official_bundle
+from re2pix_node.bench.products import FOR_CPU, FOR_GPU, Products, write_products
+from re2pix_node.bench.table import bench_table
+from re2pix_node.bench.worker import STAGES, Task, Worker
+from re2pix_node.bundle.reader import Bundle, read_bundle
+from re2pix_node.commands.arguments import add_bundle_argument, add_threads_argument
+from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.percentile import percentile
+from re2pix_node.engines import ENGINES, PRECISIONS, RUNTIMES
+from re2pix_node.engines.base import Runtime, one_line
+from re2pix_node.errors import EngineError, Re2pixError
+
+WARM_UP = 3  # runs, or as many as are measured where those are fewer
+GRAPHS = ("encode", "forecast")
+SCHEMA = 1  # of the JSON file
+
+Figures = dict[str, Any]
+Works = dict[str, GraphWork]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, whatever the bundle."""
+
+    engine: str
+    precision: str
+    threads: int
+    runs: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bundle_argument(parser)
+    parser.add_argument(
+        "--official",
+        action="append",
+        default=[],
+        choices=SIZES,
+        help="measure the published configuration of DINO-Foresight as well, with random weights; may be given twice",
+    )
+    parser.add_argument("--engine", default="auto", choices=ENGINES, help="only this one (default: all there are)")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="only this one (default: all)")
+    add_threads_argument(parser)
+    parser.add_argument("--runs", type=int, default=100, help="measured runs of each graph (default: 100)")
+    parser.add_argument("--json", type=Path, help="also write the figures, and what this machine is, to this file")
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.runs < 1:
+        raise Re2pixError(f"--runs must be at least 1, is {options.runs}")
+    if options.json and not options.json.absolute().parent.is_dir():  # known now, not after minutes
+        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
+    threads = options.threads or len(os.sched_getaffinity(0))
+    plan = Plan(options.engine, options.precision, threads, options.runs)
+    bundles = [read_bundle(options.bundle), *(official_bundle(size) for size in options.official)]
+    told: Figures = {
+        "schema": SCHEMA,
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "settings": asdict(plan),
+        "bundles": [],
+    }
+    for bundle in bundles:
+        figures = bench(bundle, plan)
+        told["bundles"].append(figures)
+        print(bench_table(figures, told["machine"], threads, plan.runs), flush=True)
+    if options.json:
+        with write_beside(options.json, replace=True) as partial:
+            partial.write_text(json.dumps(told, indent=1) + "\n")
+        print(options.json)
+    return 0
+
+
+def bench(bundle: Bundle, plan: Plan) -> Figures:
+    """Every engine's figures; EngineError where none can be had."""
+    works = _works(bundle)
+    passed_over: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="re2pix-bench-") as folder, ExitStack() as stack:
+        workers = []
+        for runtime, precision in _chosen(plan, passed_over):
+            try:
+                have_built(runtime, bundle, precision)
+                worker = Worker(Task(bundle.path, runtime.name, precision, plan.threads))
+            except EngineError as error:
+                passed_over.append(str(error))
+                continue
+            stack.callback(worker.close)
+            workers.append(worker)
+        times = _measure(workers, plan.runs, passed_over)
+        rows = [_row(worker, measured, works, Path(folder), passed_over) for worker, measured in times.items()]
+    if not rows:
+        raise EngineError(f"no engine of this machine can be measured with {bundle.path}: {'; '.join(passed_over)}")
+    fastest = min(row["end_to_end"]["median_ms"] for row in rows)
+    for row in rows:
+        row["times_the_fastest"] = row["end_to_end"]["median_ms"] / fastest
+    return {
+        "bundle": _identity(bundle),
+        "work": {graph: asdict(work) for graph, work in works.items()},
+        "engines": rows,
+        "passed_over": passed_over,
+    }
+
+
+def _works(bundle: Bundle) -> Works:
+    """Of those graphs where it can be counted."""
+    if importlib.util.find_spec("onnx") is None:
+        return {}
+    # In a process that ends: large graphs leave a gigabyte behind, which the engines may need.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        counted = {graph: pool.submit(_work, bundle, graph).result() for graph in GRAPHS}
+    return {graph: work for graph, work in counted.items() if work}
+
+
+def _work(bundle: Bundle, graph: str) -> GraphWork | None:
+    return graph_work(bundle.graph(graph))
+
+
+def _chosen(plan: Plan, passed_over: list[str]) -> Iterator[tuple[Runtime, str]]:
+    for runtime in RUNTIMES:
+        if plan.engine not in ("auto", runtime.name):
+            continue
+        try:
+            offered = runtime.precisions()
+        except Exception as error:  # not installed, or broken in a way of its own
+            passed_over.append(f"{runtime.name}: {one_line(error)}")
+            continue
+        if plan.precision not in ("auto", *offered):
+            passed_over.append(
+                f"{runtime.name}: this machine does not offer it in {plan.precision}, only in {', '.join(offered)}"
+            )
+        yield from ((runtime, precision) for precision in offered if plan.precision in ("auto", precision))
+
+
+def have_built(runtime: Runtime, bundle: Bundle, precision: str) -> None:
+    """Waits for engines that must be built first, in plain sight."""
+    if runtime.ready is None or runtime.start_build is None or runtime.ready(bundle, precision):
+        return
+    name = bundle.manifest.name
+    print(f"{runtime.name} {precision}: building {name}, once and for all; this can take minutes", flush=True)
+    build = runtime.start_build(bundle, precision)
+    wait_in_sight(build)
+    build.result()
+
+
+def _measure(workers: Sequence[Worker], runs: int, passed_over: list[str]) -> dict[Worker, dict[str, list[float]]]:
+    """Engines take turns, so that whatever slows the machine for a while slows all of them."""
+    times: dict[Worker, dict[str, list[float]]] = {worker: {stage: [] for stage in STAGES} for worker in workers}
+    warm_up = min(WARM_UP, runs)
+    layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining} in turns"
+    with tqdm(total=runs + warm_up, bar_format=layout, leave=False, disable=None) as bar:
+        for turn in range(runs + warm_up):
+            for worker in tuple(times):
+                try:
+                    seconds = worker.turn()
+                except EngineError as error:
+                    passed_over.append(str(error))
+                    del times[worker]
+                    continue
+                if turn >= warm_up:
+                    for stage in STAGES:
+                        times[worker][stage].append(seconds[stage])
+            bar.update()
+    return times
+
+
+def _row(worker: Worker, times: dict[str, list[float]], works: Works, folder: Path, passed_over: list[str]) -> Figures:
+    task, memory = worker.task, worker.memory()
+    row: Figures = {
+        "engine": task.engine,
+        "precision": task.precision,
+        "version": worker.version,
+        "proof": worker.proof,
+    }
+    for stage, seconds in times.items():
+        row[stage] = {"median_ms": 1e3 * statistics.median(seconds), "p99_ms": 1e3 * percentile(seconds, 0.99)}
+    row["memory_bytes"] = {"host": memory.host, "gpu": memory.gpu}
+    try:
+        row |= _against_the_roof(worker, row, works, folder)
+    except EngineError as error:  # what was measured stays
+        passed_over.append(f"{task}: no roofline: {error}")
+    return row
+
+
+def _against_the_roof(worker: Worker, row: Figures, works: Works, folder: Path) -> Figures:
+    """The share of what the engine and the memory can do at best that each stage reached."""
+    if not works:
+        return {}
+    on_gpu = row["memory_bytes"]["gpu"] is not None
+    products = _products(folder / ("gpu" if on_gpu else "cpu"), FOR_GPU if on_gpu else FOR_CPU)
+    runtime = next(runtime for runtime in RUNTIMES if runtime.name == worker.task.engine)
+    have_built(runtime, products[0], worker.task.precision)
+    roof = worker.roof(products[0].path, products[1])
+    least = {graph: 1e3 * roof.least_seconds(work, worker.task.precision) for graph, work in works.items()}
+    if len(least) == len(GRAPHS):
+        least["end_to_end"] = sum(least.values())
+    shares = {
+        stage: {**row[stage], "least_ms": ms, "share": ms / row[stage]["median_ms"]} for stage, ms in least.items()
+    }
+    return {**shares, "roof": {"flops_per_second": roof.flops, "copied_bytes_per_second": roof.bytes}}
+
+
+def _products(folder: Path, products: Products) -> tuple[Bundle, Products]:
+    return (read_bundle(folder) if folder.exists() else write_products(folder, products)), products
+
+
+def _identity(bundle: Bundle) -> Figures:
+    m = bundle.manifest
+    return {
+        "name": m.name,
+        "version": m.version,
+        "image": [m.image.height, m.image.width],
+        "context": m.time.context,
+        "horizons": len(m.time.horizons),
+        "samples": m.samples,
+        "graphs": {graph: getattr(m.graphs, graph).sha256 for graph in GRAPHS},
+    }

@@ -1,0 +1,203 @@
+"""One engine under test, in a process of its own: its memory is its own, and a crash costs no more than its row."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from ctypes import byref, c_size_t
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from re2pix_node.bench.products import Products
+from re2pix_node.bench.roofline import Roof, gpu_copy_rate, host_copy_rate, product_rate
+from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.bundle.reader import Bundle, read_manifest
+from re2pix_node.engines import RUNTIMES, try_engine
+from re2pix_node.engines.base import one_line
+from re2pix_node.engines.tensorrt import cuda
+from re2pix_node.engines.tensorrt import engine as on_gpu
+from re2pix_node.errors import EngineError
+from re2pix_node.pipeline.pipeline import Pipeline
+
+STAGES = ("encode", "forecast", "end_to_end")
+
+
+@dataclass(frozen=True)
+class Task:
+    bundle: Path
+    engine: str
+    precision: str
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that the engine took at most, loading included."""
+
+    host: int
+    gpu: int | None  # beside CUDA's own; None for engines on the CPU
+
+
+class Worker:
+    """The engine's process, as the benchmark sees it. Whatever fails in it is an EngineError here."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        context = multiprocessing.get_context("spawn")  # a fork would share the memory that is to be measured
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, task), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self.version, self.proof = self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def turn(self) -> dict[str, float]:
+        """Seconds that each of STAGES took, run once."""
+        return self._ask("turn")  # type: ignore[no-any-return]
+
+    def memory(self) -> Memory:
+        """To be asked before `roof`, which takes memory of its own."""
+        return self._ask("memory")  # type: ignore[no-any-return]
+
+    def roof(self, folder: Path, products: Products) -> Roof:
+        return self._ask("roof", folder, products)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._pipe.close()  # it ends when nobody can ask any more
+        self._process.join(2)
+        self._process.kill()
+        self._process.join()
+
+    def _ask(self, *question: Any) -> Any:
+        with contextlib.suppress(BrokenPipeError):  # `_answer` tells how it ended
+            self._pipe.send(question)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            fault, answer = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            raise EngineError(f"{self.task}: its process {how}") from None
+        if fault:
+            raise EngineError(f"{self.task}: {fault.removeprefix(f'{self.task}: ')}")
+        return answer
+
+
+def _serve(pipe: Connection, task: Task) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks, who then ends us
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    try:
+        subject = _Subject(task)
+        pipe.send(("", (subject.version, subject.proof)))
+        while True:
+            name, *arguments = pipe.recv()
+            pipe.send(("", getattr(subject, name)(*arguments)))
+    except EOFError:
+        return
+    except Exception as error:  # all of them are the asker's to tell
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send((one_line(error), None))
+
+
+def _end_with_the_parent() -> None:
+    """A run can take a minute and hold gigabytes: nothing is to go on when nobody waits for it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class _Subject:
+    """The loaded engine."""
+
+    def __init__(self, task: Task) -> None:
+        self._runtime = next(runtime for runtime in RUNTIMES if runtime.name == task.engine)
+        self._task = task
+        # Not `read_bundle`, which holds the graphs for a while: the memory of that would hide the engine's.
+        bundle = Bundle(task.bundle, read_manifest(task.bundle))
+        self._inputs = bundle.proof()
+        self._host_before = _memory_line("VmRSS")
+        self._gpu = cuda.Cuda() if task.engine == on_gpu.NAME else None
+        self._gpu_before = _gpu_memory(self._gpu)
+        engine, attempt = try_engine(self._runtime, bundle, task.precision, task.threads)
+        if engine is None:
+            raise EngineError(str(attempt))
+        self._engine = engine
+        self.version, self.proof = engine.version, str(attempt.proof)
+        context = bundle.manifest.time.context
+        self._context = [engine.upload(self._inputs[f"forecast.context_{i}"]) for i in range(context)]
+        self._pipeline = Pipeline(bundle, engine)
+        self._stride = round(bundle.manifest.time.stride * NANOSECONDS)
+        self._stamp = 0
+        for _ in range(context - 1):
+            self._observe()
+
+    def turn(self) -> dict[str, float]:
+        noise = self._inputs.get("forecast.noise")
+        runs: tuple[Callable[[], object], ...] = (
+            lambda: self._engine.encode(self._inputs["encode.frame"]),
+            lambda: self._engine.forecast(self._context, noise),
+            self._observe,
+        )
+        return {stage: _seconds(run) for stage, run in zip(STAGES, runs, strict=True)}
+
+    def memory(self) -> Memory:
+        gpu = None if self._gpu is None else max(0, _gpu_memory(self._gpu) - self._gpu_before)
+        return Memory(_memory_line("VmHWM") - self._host_before, gpu)
+
+    def roof(self, folder: Path, products: Products) -> Roof:
+        bundle = Bundle(folder, read_manifest(folder))
+        engine, attempt = try_engine(self._runtime, bundle, self._task.precision, self._task.threads)
+        if engine is None:
+            raise EngineError(str(attempt))
+        copies = host_copy_rate(self._task.threads) if self._gpu is None else gpu_copy_rate(self._gpu)
+        return Roof(product_rate(engine, bundle, products), copies)
+
+    def _observe(self) -> object:
+        """A frame as the node has it after decoding, into a forecast in host memory."""
+        self._stamp += self._stride
+        return self._pipeline.observe(self._inputs["encode.frame"][0], self._stamp)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _memory_line(name: str) -> int:
+    """Of this process: VmRSS is what it has, VmHWM the most it ever had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+def _gpu_memory(gpu: cuda.Cuda | None) -> int:
+    """Bytes of the GPU's memory that are in use, by whomever: the driver tells no more."""
+    if gpu is None:
+        return 0
+    gpu.enter()
+    free, total = c_size_t(), c_size_t()
+    code = ctypes.CDLL(cuda.LIBRARY).cuMemGetInfo_v2(byref(free), byref(total))
+    if code:
+        raise EngineError(f"the NVIDIA driver fails: cuMemGetInfo_v2 ({code})")
+    return total.value - free.value

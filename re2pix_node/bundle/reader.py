@@ -1,0 +1,184 @@
+"""A bundle: a folder with a manifest, ONNX graphs and a proof. Read, checked, and never executed."""
+
+import hashlib
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.bundle.manifest import MANIFEST, FileEntry, Manifest, parse_manifest
+from re2pix_node.errors import BundleError
+
+MANIFEST_BYTES_MAX = 1_000_000
+
+
+@dataclass(frozen=True)
+class Tensor:
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of a graph, by name."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+def signatures(manifest: Manifest) -> dict[str, Signature]:
+    """What each graph of such a bundle must take and give."""
+    cells = manifest.features
+    masks = (manifest.samples, len(manifest.time.horizons) + 1, manifest.labels.height, manifest.labels.width)
+    frame = Tensor("uint8", (1, manifest.image.height, manifest.image.width, 3))
+    seen = Tensor(cells.dtype, (1, cells.height, cells.width, cells.channels + cells.carried))
+    horizons = len(manifest.time.horizons)
+    noise = {"noise": Tensor("float32", (manifest.samples, manifest.noise))} if manifest.noise else {}
+    predicted = Tensor(cells.dtype, (manifest.samples, horizons, cells.height, cells.width, cells.channels))
+    return {
+        "encode": Signature({"frame": frame}, {"features": seen}),
+        "forecast": Signature(
+            {f"context_{i}": seen for i in range(manifest.time.context)} | noise,
+            {"features": predicted, "labels": Tensor("uint8", masks), "confidence": Tensor("uint8", masks)},
+        ),
+    }
+
+
+def render_signature(manifest: Manifest) -> Signature:
+    """What the graph that draws pictures must take and give: one horizon of a forecast, and what it was made from."""
+    assert manifest.render is not None
+    graphs, cells = signatures(manifest), manifest.features
+    context = {name: tensor for name, tensor in graphs["forecast"].inputs.items() if name.startswith("context_")}
+    return Signature(
+        {
+            "features": Tensor(cells.dtype, (1, cells.height, cells.width, cells.channels)),
+            "frame": graphs["encode"].inputs["frame"],
+            "horizon": Tensor("float32", (1,)),
+            "noise": Tensor("float32", (1, manifest.render.noise)),
+            **context,
+        },
+        {"image": Tensor("float32", graphs["encode"].inputs["frame"].shape)},
+    )
+
+
+def draw_noise(manifest: Manifest, *seed: int) -> NDArray[np.float32] | None:
+    """What a stochastic forecast graph takes as `noise`, the same for the same seed; None for a deterministic one."""
+    if not manifest.noise:
+        return None
+    return np.random.default_rng(seed).standard_normal((manifest.samples, manifest.noise), np.float32)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    path: Path
+    manifest: Manifest
+
+    @property
+    def basis(self) -> str:
+        """Identity of the feature space: whoever encodes with the same graph speaks of the same features."""
+        return self.manifest.graphs.encode.sha256
+
+    def graph(self, name: str) -> bytes:
+        """The ONNX bytes of a graph, checked against the manifest at every reading."""
+        entry: FileEntry | None = self.manifest.render if name == "render" else getattr(self.manifest.graphs, name)
+        assert entry is not None
+        return _read_checked(self.path, entry)
+
+    def proof(self) -> dict[str, NDArray[np.generic]]:
+        """Reference inputs and outputs of every graph, as `<graph>.<tensor>`."""
+        spec = self.manifest.proof
+        _read_checked(self.path, FileEntry(spec.file, spec.sha256))
+        return _load_proof(self.path / spec.file, proof_tensors(self.manifest))
+
+
+def proof_tensors(manifest: Manifest) -> dict[str, Tensor]:
+    tensors = {
+        f"{graph}.{name}": tensor
+        for graph, signature in signatures(manifest).items()
+        for name, tensor in (signature.inputs | signature.outputs).items()
+    }
+    if manifest.render:
+        # What is drawn is the last horizon of that very forecast: its other inputs are there already.
+        tensors["render.noise"] = render_signature(manifest).inputs["noise"]
+        tensors["render.image"] = tensors["encode.frame"]
+    return tensors
+
+
+def read_bundle(path: Path) -> Bundle:
+    """The bundle in the folder `path`, every file of it checked; BundleError names what is wrong."""
+    bundle = Bundle(path, read_manifest(path))
+    bundle.graph("encode")
+    bundle.graph("forecast")
+    if bundle.manifest.render:
+        bundle.graph("render")
+    bundle.proof()
+    return bundle
+
+
+def read_manifest(path: Path) -> Manifest:
+    manifest = path / MANIFEST
+    if not path.is_dir():
+        raise BundleError(
+            f"{path}: there is no such folder: give the folder of a bundle, the one with {MANIFEST} in it"
+        )
+    try:
+        if manifest.stat().st_size > MANIFEST_BYTES_MAX:
+            raise BundleError(f"{manifest}: larger than {MANIFEST_BYTES_MAX} bytes: this is no manifest")
+        text = manifest.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleError(f"{path}: {MANIFEST} is missing: this folder is no bundle") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{manifest}: cannot be read: {error}") from None
+    return parse_manifest(text, str(manifest))
+
+
+def _read_checked(folder: Path, entry: FileEntry) -> bytes:
+    try:
+        data = (folder / entry.file).read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{folder}: {entry.file} is missing: copy the bundle again, whole") from None
+    except OSError as error:
+        raise BundleError(f"{folder / entry.file}: cannot be read: {error}") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.sha256:
+        raise BundleError(
+            f"{folder / entry.file}: wrong sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...: "
+            "the file was damaged or replaced, copy the bundle again"
+        )
+    return data
+
+
+def _load_proof(path: Path, expected: dict[str, Tensor]) -> dict[str, NDArray[np.generic]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        _check_proof_names(path, set(sizes), set(expected))
+        # The archive could unpack to more than any memory: look at the sizes it announces first.
+        for name, tensor in expected.items():
+            wanted = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+            if not wanted <= sizes[name] <= wanted + 4096:
+                raise BundleError(f"{path}: '{name}' has {sizes[name]} bytes, {tensor} needs {wanted}")
+        with np.load(path, allow_pickle=False) as arrays:
+            loaded = {name: arrays[name] for name in expected}
+    except BundleError:
+        raise
+    except Exception as error:  # a damaged archive fails wherever it is damaged
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BundleError(f"{path}: not a readable .npz of plain arrays: {reason}") from None
+    for name, tensor in expected.items():
+        found = Tensor(str(loaded[name].dtype), loaded[name].shape)
+        if found != tensor:
+            raise BundleError(f"{path}: '{name}' is {found}, the manifest asks for {tensor}")
+    return loaded
+
+
+def _check_proof_names(path: Path, found: set[str], expected: set[str]) -> None:
+    if found != expected:
+        odd = sorted(found ^ expected)[0]
+        raise BundleError(f"{path}: the array '{odd}' is {'missing' if odd in expected else 'unknown'}")

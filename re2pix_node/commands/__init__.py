@@ -1,0 +1,1 @@
+"""The faces of `re2pix X`: arguments in, lines and exit codes out."""

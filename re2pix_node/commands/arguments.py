@@ -1,0 +1,28 @@
+"""Command-line options that several commands share."""
+
+import argparse
+
+from re2pix_node.bundle.locate import DEFAULT_BUNDLE, bundle_folder
+
+
+def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
+    """--bundle, and what it is run with."""
+    add_bundle_argument(parser)
+    parser.add_argument("--engine", default="auto", help="auto (default), tensorrt, openvino or onnxruntime")
+    parser.add_argument("--precision", default="auto", help="auto (default), fp16, bf16 or fp32")
+    add_threads_argument(parser)
+    parser.add_argument("--fit", help="crop, stretch or pad frames to fit the model (default: as the bundle says)")
+
+
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=0, help="threads of the engine (0: every core)")
+
+
+def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle",
+        type=bundle_folder,
+        default=bundle_folder(DEFAULT_BUNDLE),
+        metavar="B",
+        help=f"the folder of a model bundle, or the name of one that ships (default: {DEFAULT_BUNDLE})",
+    )

@@ -1,0 +1,1 @@
+"""What the TensorRT engine is made of; engine.py puts it together."""

@@ -1,0 +1,1 @@
+"""Labelled clips, whatever format they are stored in."""

@@ -1,0 +1,181 @@
+"""Clips out of video files, with labels from NAME.labels.npz beside them."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+
+from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.errors import DataError
+from re2pix_node.footage.clip import Clip, clip_name
+from re2pix_node.footage.dataset_yaml import SETTINGS, Settings
+from re2pix_node.footage.label_space import Mask
+from re2pix_node.imaging.decode import Picture
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
+_LABELS = "labels.npy"
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError, RuntimeError)
+_LARGEST = 1 << 26  # pixels of a mask: a small file can unpack to all memory
+_RATES_DIFFER = 0.02  # by more than this share, labels and video do not belong together
+
+
+def video_clip(path: Path, settings: Settings) -> Clip:
+    settings.refuse("topic", "images", "labels", why=f"{path} is a video")
+    stamps, trusted = _stamps(path, settings.rate)
+    labels = None
+    file = path.with_suffix(".labels.npz")
+    if file.is_file():
+        labels = _LabelFile(file)
+        labels.check(path, stamps)
+    source = _VideoSource(path, stamps, trusted, labels)
+    labelled = range(len(stamps)) if labels else ()
+    return Clip(clip_name(path), stamps, labelled, source, settings.label_map, settings.groups)
+
+
+def _stamps(path: Path, rate: float | None) -> tuple[list[int], bool]:
+    """When each frame is shown, ns, and whether the container says so."""
+    with _video(path, packets=True) as packets:
+        # Packets are not decoded, and lie in the order in which a decoder wants them.
+        milliseconds = []
+        while packets.grab():
+            milliseconds.append(packets.get(cv2.CAP_PROP_POS_MSEC))
+        nominal = packets.get(cv2.CAP_PROP_FPS)
+    if not milliseconds:
+        raise DataError(f"{path}: holds no frames: copy or record it again")
+    if rate is None:
+        stamps = sorted(round(ms * 1e6) if math.isfinite(ms) else -1 for ms in milliseconds)
+        if stamps[0] >= 0 and all(later > earlier for earlier, later in pairwise(stamps)):
+            return stamps, True
+        if not (math.isfinite(nominal) and 0 < nominal <= 1000):
+            raise DataError(f"{path}: has neither usable timestamps nor a rate: put rate into a {SETTINGS} beside it")
+        rate = nominal
+    return [round(index * NANOSECONDS / rate) for index in range(len(milliseconds))], False
+
+
+@contextmanager
+def _video(path: Path, packets: bool = False) -> Iterator[cv2.VideoCapture]:
+    try:
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1] if packets else [])
+    except cv2.error as error:
+        raise DataError(f"{path}: cannot be opened as a video ({error.err}): convert it to H.264 in MP4") from error
+    try:
+        if not capture.isOpened():
+            raise DataError(f"{path}: is no video that OpenCV reads: copy it again, or convert it to H.264 in MP4")
+        yield capture
+    finally:
+        capture.release()
+
+
+@dataclass(frozen=True)
+class _VideoSource:
+    path: Path
+    stamps: Sequence[int]
+    trusted: bool
+    label_file: "_LabelFile | None"
+
+    def pictures(self, indices: Sequence[int]) -> Generator[Picture, None, None]:
+        with _video(self.path) as video:
+            position = -1
+            for index in indices:
+                while position < index:
+                    if not video.grab():
+                        raise DataError(
+                            f"{self.path}: only {position + 1} of {len(self.stamps)} frames can be decoded: it is "
+                            "damaged, copy it again, or encode it again with ffmpeg"
+                        )
+                    position += 1
+                self._check_time(index, video.get(cv2.CAP_PROP_POS_MSEC))
+                whole, bgr = video.retrieve()
+                if not whole:
+                    raise DataError(f"{self.place(index)}: cannot be decoded: encode it again with ffmpeg")
+                yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def labels(self, indices: Sequence[int]) -> Generator[Mask, None, None]:
+        assert self.label_file is not None
+        return self.label_file.masks(indices)
+
+    def place(self, index: int) -> str:
+        return f"{self.path}: frame {index}"
+
+    def label_place(self, index: int) -> str:
+        assert self.label_file is not None
+        return f"{self.label_file.path}: labels[{index}]"
+
+    def origins(self) -> list[Path]:
+        return [self.path, self.label_file.path] if self.label_file else [self.path]
+
+    def _check_time(self, index: int, milliseconds: float) -> None:
+        # Where an edit list or damage hides frames, the packets that were counted are not the frames that come out.
+        if self.trusted and abs(milliseconds * 1e6 - self.stamps[index]) > 1e6:
+            raise DataError(
+                f"{self.place(index)}: is shown at {milliseconds:g} ms, and not at {self.stamps[index] / 1e6:g} ms as "
+                "the file lists it: encode it again with ffmpeg"
+            )
+
+
+class _LabelFile:
+    """NAME.labels.npz, read mask by mask: those of an hour do not fit into memory. Nothing in it is executed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                with archive.open(_LABELS) as stream:
+                    self.shape, fortran, kind = _header(stream)
+                with archive.open("fps.npy") as stream:
+                    self.rate = _number(stream)
+        except _DAMAGE as error:
+            raise DataError(f"{path}: cannot be read ({error}): it must hold labels u8 [n, h, w] and fps") from error
+        if kind != np.uint8 or fortran or len(self.shape) != 3:
+            raise DataError(f"{path}: labels is {kind} {list(self.shape)}: store it as uint8 [n, h, w] in C order")
+        if self.shape[1] * self.shape[2] > _LARGEST:
+            raise DataError(f"{path}: labels is {list(self.shape)}: no frame is that large, make it anew")
+
+    def check(self, video: Path, stamps: Sequence[int]) -> None:
+        if self.shape[0] != len(stamps):
+            raise DataError(
+                f"{self.path}: holds labels for {self.shape[0]} frames, {video.name} has {len(stamps)}: make them anew"
+            )
+        span = stamps[-1] - stamps[0]
+        rate = (len(stamps) - 1) * NANOSECONDS / span if span else self.rate
+        if not abs(self.rate - rate) <= _RATES_DIFFER * rate:
+            raise DataError(f"{self.path}: fps is {self.rate:g}, {video.name} has {rate:g}: make the labels anew")
+
+    def masks(self, indices: Sequence[int]) -> Generator[Mask, None, None]:
+        _, height, width = self.shape
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(_LABELS) as stream:
+                _header(stream)
+                position = 0
+                for index in indices:
+                    while position <= index:
+                        data = stream.read(height * width)
+                        position += 1
+                    if len(data) < height * width:
+                        raise EOFError(f"it ends at labels[{index}]")
+                    yield np.frombuffer(data, np.uint8).reshape(height, width)
+        except _DAMAGE as error:
+            raise DataError(f"{self.path}: cannot be read ({error}): make it anew") from error
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"npy format {version}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+def _number(stream: IO[bytes]) -> float:
+    shape, _, kind = _header(stream)
+    if shape != () or kind.kind not in "fiu":
+        raise ValueError(f"fps is {kind} {list(shape)} and no number")
+    return float(np.frombuffer(stream.read(kind.itemsize), kind)[0])

@@ -1,0 +1,1 @@
+"""The real node, a camera that is played, and a listener."""

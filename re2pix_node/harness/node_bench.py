@@ -1,0 +1,243 @@
+"""`re2pix bench-node`: does the node keep up with a camera, and what does ROS add to the pipeline?"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from re2pix_msgs.msg import Forecast
+from sensor_msgs.msg import Image
+
+from re2pix_node.bundle.locate import bundle_folder
+from re2pix_node.bundle.reader import read_bundle
+from re2pix_node.commands.arguments import add_bundle_arguments
+from re2pix_node.commands.doctor import cpu_model
+from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.percentile import percentile
+from re2pix_node.common.process_usage import usage_of
+from re2pix_node.errors import Re2pixError
+from re2pix_node.harness import render_bench
+from re2pix_node.harness.node_harness import Drive, Rig, node_parameters, running_node
+from re2pix_node.harness.pipeline_baseline import DirectRun, measure
+from re2pix_node.pipeline.messages import stamp_of
+from re2pix_node.recordings.camera_frames import Form
+from re2pix_node.recordings.reader import open_recording
+from re2pix_node.recordings.replay import frame_rate
+
+PACE, TARGET_P99 = 10.0, 120.0  # Hz, and ms from receipt of the image to forecast published
+FAST_PACE, TARGET_ADDED = 30.0, 5.0  # Hz, and ms
+FULL_HD = Form("bgr8", (1920, 1080))
+ROUNDS = 3  # node and bare pipeline take turns, so that whatever slows the machine for a while slows both
+MODEL_STAGES = ("decode", "fit", "encode", "forecast")
+STAGES = ("wait", *MODEL_STAGES, "publish")
+
+Figures = dict[str, Any]
+
+
+@dataclass
+class Play:
+    """What was sent to the node, and what came back."""
+
+    sent: int = 0
+    forecasts: int = 0
+    seconds: float = 0.0  # of play
+    processor: float = 0.0  # seconds of it that the node took
+    latencies: list[float] = field(default_factory=list)  # ms from image sent to forecast received
+
+    def on_forecast(self, message: Any) -> None:
+        self.forecasts += 1
+        self.latencies.append((time.time_ns() - stamp_of(message.header)) / 1e6)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bundle_arguments(parser)
+    parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
+    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument(
+        "--fast",
+        type=bundle_folder,
+        metavar="B",
+        help=f"a bundle that keeps up with {FAST_PACE:.0f} Hz here, to see what ROS adds (default: as --bundle)",
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help=f"at {PACE:.0f} Hz (default: 60)")
+    parser.add_argument("--frames", type=int, default=900, help=f"at {FAST_PACE:.0f} Hz (default: 900)")
+    parser.add_argument(
+        "--render",
+        type=float,
+        metavar="HZ",
+        help="measure instead what drawing pictures of so many forecasts a second does to forecasts: off and on in "
+        f"turns for --seconds, at {PACE:.0f} Hz",
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.seconds <= 0 or options.frames < ROUNDS:
+        raise Re2pixError(f"--seconds must be above 0 and --frames at least {ROUNDS}")
+    if options.render is not None and not 0 < options.render <= 60:
+        raise Re2pixError(f"--render must lie above 0 and up to 60 Hz, is {options.render:g}")
+    if options.json and not options.json.parent.is_dir():
+        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
+    with open_recording(options.drive) as recording:
+        camera = recording.camera(options.topic)
+        drive = Drive(options.drive, camera, frame_rate(recording, camera))
+    print(f"{cpu_model()}; milliseconds, median (p99)", flush=True)
+    rows = {}
+    if options.render:
+        rows["rendering"] = render_bench.measure(options, drive, PACE)
+        print(render_bench.text(rows["rendering"]))
+    else:
+        rows["keeping_up"] = _keeping_up(options, drive)
+        print(_keeping_up_text(rows["keeping_up"]), flush=True)
+        options.bundle = options.fast or options.bundle
+        rows["ros"] = _added(options, drive)
+        print(_added_text(rows["ros"]))
+    if options.json:
+        figures = {"cpu": cpu_model(), "system": platform.platform(), **rows}
+        with write_beside(options.json, replace=True) as partial:
+            partial.write_text(json.dumps(figures, indent=1) + "\n")
+        print(options.json)
+    return 0
+
+
+def _keeping_up(options: argparse.Namespace, drive: Drive) -> Figures:
+    """The camera as it is, at 10 Hz."""
+    play = Play()
+    with running_node("bench", node_parameters(options, drive.camera.type) | {"preview_rate": 0.0}) as rig:
+        horizons = len(read_bundle(options.bundle).manifest.time.horizons)
+        _listen(rig, play, horizons)
+        _play(rig, play, drive, PACE, round(PACE * options.seconds))
+        figures = _figures(rig, play)
+    drops = figures["lost"] + figures["overtaken"] + figures["undecodable"]
+    return {
+        "bundle": options.bundle.name,
+        "rate_hz": PACE,
+        "horizons": horizons,
+        **figures,
+        "target": {"drops": 0, "p99_ms": TARGET_P99},
+        "met": drops == 0 and figures["p99_ms"] <= TARGET_P99,
+    }
+
+
+def _added(options: argparse.Namespace, drive: Drive) -> Figures:
+    """Full-HD frames at 30 Hz, to the node and to the pipeline alone in turns."""
+    play = Play()
+    share = options.frames // ROUNDS
+    direct = DirectRun(
+        drive.path, drive.camera.name, FULL_HD, FAST_PACE, share,
+        options.bundle, options.engine, options.precision, options.threads, options.fit,
+    )  # fmt: skip
+    alone: list[float] = []
+    with running_node("bench", node_parameters(options, "Image") | {"preview_rate": 0.0}) as rig:
+        _listen(rig, play, len(read_bundle(options.bundle).manifest.time.horizons))
+        for _ in range(ROUNDS):
+            alone += _measure_alone(direct)
+            _play(rig, play, drive, FAST_PACE, share, "--size", "1920x1080", "--as", "bgr8")
+        figures = _figures(rig, play)
+    model = sum(figures["stages_ms"][stage] for stage in MODEL_STAGES)
+    added = figures["p50_ms"] - model
+    return {
+        "bundle": options.bundle.name,
+        "rate_hz": FAST_PACE,
+        **figures,
+        "alone_p50_ms": 1e3 * statistics.median(alone),
+        "alone_p99_ms": 1e3 * percentile(alone, 0.99),
+        "model_ms": model,
+        "added_ms": added,
+        "target": {"lost": 0, "added_ms": TARGET_ADDED},
+        "met": figures["lost"] == 0 and added <= TARGET_ADDED,
+    }
+
+
+def _measure_alone(direct: DirectRun) -> list[float]:
+    # In a process of its own, which knows nothing of ROS.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        times = pool.submit(measure, direct).result()
+    if not times:
+        raise Re2pixError(f"{direct.drive}: {direct.frames} frames at {direct.rate:g} Hz give no forecast: send more")
+    return times
+
+
+def _listen(rig: Rig, play: Play, horizons: int) -> None:
+    rig.listen(Forecast, "forecast", play.on_forecast)
+    for k in range(1, horizons + 1):
+        rig.listen(Image, f"h{k}/segmentation", lambda mask: None)
+    rig.wait_until_ready()
+
+
+def _play(rig: Rig, play: Play, drive: Drive, rate: float, frames: int, *options: object) -> None:
+    """Adds one more play of the drive."""
+    words = ("--topic", drive.camera.name, "--rate", rate / drive.rate, "--frames", frames, "--loop", *options)
+    before, start = usage_of(rig.process.pid).processor, time.monotonic()
+    with rig.camera(drive.path, *words) as camera:
+        camera.finish(2 * frames / rate + 30)
+        play.processor += usage_of(rig.process.pid).processor - before
+        play.seconds += time.monotonic() - start
+        rig.settle()
+        play.sent += len(camera.sent())
+
+
+def _figures(rig: Rig, play: Play) -> Figures:
+    told = rig.status
+    if not play.latencies:
+        raise Re2pixError(f"no forecast came back ({rig.said}): run re2pix doctor")
+    return {
+        "engine": told["engine"],
+        "sent": play.sent,
+        "received": int(told["frames received"]),
+        "lost": play.sent - int(told["frames received"]),
+        "overtaken": int(told["frames overtaken"]),
+        "undecodable": int(told["frames undecodable"]),
+        "without_context": int(told["frames without context"]),
+        "forecasts": play.forecasts,
+        "p50_ms": float(told["latency p50 (ms)"]),
+        "p99_ms": float(told["latency p99 (ms)"]),
+        "stages_ms": {stage: float(told[f"{stage} p50 (ms)"]) for stage in STAGES},
+        "sent_to_received_p50_ms": percentile(play.latencies, 0.5),
+        "sent_to_received_p99_ms": percentile(play.latencies, 0.99),
+        "cores": play.processor / play.seconds,
+    }
+
+
+def _keeping_up_text(row: Figures) -> str:
+    title = f"{row['bundle']} on {row['engine']}, camera at {row['rate_hz']:.0f} Hz, {row['horizons']} horizons heard"
+    return _table(title, {**_rows(row), f"no drops, p99 at most {TARGET_P99:.0f}": _judged(row)})
+
+
+def _added_text(row: Figures) -> str:
+    title = f"{row['bundle']} on {row['engine']}, 1920x1080 bgr8 at {row['rate_hz']:.0f} Hz, in turns with no ROS"
+    alone = f"{row['alone_p50_ms']:.1f} ({row['alone_p99_ms']:.1f})"
+    rows = {
+        **_rows(row),
+        "stages of that": ", ".join(f"{stage} {value:.1f}" for stage, value in row["stages_ms"].items()),
+        "pipeline alone": f"{alone}; receipt to published is {row['p50_ms'] / row['alone_p50_ms']:.2f} times that",
+        "what ROS adds": f"{row['added_ms']:.1f} to the {row['model_ms']:.1f} of {', '.join(MODEL_STAGES)}",
+        f"none lost, at most {TARGET_ADDED:.0f} added": _judged(row),
+    }
+    return _table(title, rows)
+
+
+def _rows(row: Figures) -> dict[str, str]:
+    end_to_end = f"{row['sent_to_received_p50_ms']:.1f} ({row['sent_to_received_p99_ms']:.1f})"
+    return {
+        "frames": f"{row['sent']} sent, {row['received']} received, {row['lost']} lost on the way",
+        "of those received": f"{row['overtaken']} overtaken, {row['undecodable']} undecodable, "
+        f"{row['without_context']} without context, {row['forecasts']} forecasts",
+        "receipt to published": f"{row['p50_ms']:.1f} ({row['p99_ms']:.1f})",
+        "image sent, forecast received": end_to_end,
+        "the node takes": f"{row['cores']:.2f} cores",
+    }
+
+
+def _table(title: str, rows: dict[str, str]) -> str:
+    return "\n".join([title, *(f"  {name:<32} {value}" for name, value in rows.items())])
+
+
+def _judged(row: Figures) -> str:
+    return "PASS" if row["met"] else "NOT MET"

@@ -1,0 +1,249 @@
+"""The real node as a process of its own, a camera before it and an ear behind it: for demo, bench-node and soak."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from re2pix_node.common import subprocess_python
+from re2pix_node.errors import Re2pixError
+from re2pix_node.harness.player import end_on_signals
+from re2pix_node.recordings.reader import CameraTopic
+
+READY_SECONDS = 60.0  # for the node to load and prove an engine
+END_SECONDS = 5.0  # for a process to end when asked
+REPORT_SECONDS = 10.0  # for the node's diagnostics, one a second, on a busy machine
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A recording to be played."""
+
+    path: Path
+    camera: CameraTopic
+    rate: float  # Hz
+
+
+class Rig:
+    """A running node, and a ROS node of our own that listens to it."""
+
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]", listener: Node) -> None:
+        self.name = name
+        self.process = process
+        self.status: dict[str, str] = {}  # the newest diagnostics
+        self.said = ""
+        self.reports = 0
+        self._level = DiagnosticStatus.OK
+        self._listener = listener
+        self._topics: list[str] = []
+        self._qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        listener.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, self._qos)
+
+    def listen(self, kind: type, output: str, callback: Callable[[Any], None]) -> None:
+        topic = f"{self.name}/output/{output}"
+        self._listener.create_subscription(kind, topic, callback, self._qos)
+        self._topics.append(topic)
+
+    def wait(self, until: Callable[[], bool], seconds: float) -> bool:
+        """Takes in messages until then, or for so long. What ended meanwhile is an error."""
+        deadline = time.monotonic() + seconds
+        while not until():
+            if self.process.poll() is not None:
+                raise Re2pixError(f"the node ended with code {self.process.returncode}; what it said is above")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            rclpy.spin_once(self._listener, timeout_sec=min(left, 0.1))
+        return True
+
+    def wait_until_ready(self) -> None:
+        """Until the node takes frames and everything we listen to is there."""
+        if not self.wait(lambda: self._is_ready() or self._has_failed(), READY_SECONDS):
+            said = self.said or "it is not heard at all"
+            raise Re2pixError(f"the node was not ready after {READY_SECONDS:.0f} s ({said}): run re2pix doctor")
+        if self._has_failed():
+            raise Re2pixError(f"the node failed: {self.said}")
+
+    def settle(self) -> None:
+        """Until the node's counts and ours tell of all that has been sent."""
+        heard = self.reports
+        self.wait(lambda: self.reports >= heard + 2, REPORT_SECONDS)
+
+    def set_parameter(self, name: str, value: object) -> None:
+        """Of those that may change at any time."""
+        client = self._listener.create_client(SetParameters, f"{self.name}/set_parameters")
+        try:
+            request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+            future = client.call_async(request) if self.wait(client.service_is_ready, REPORT_SECONDS) else None
+            if not (future and self.wait(future.done, REPORT_SECONDS)):
+                raise Re2pixError(f"the node did not take {name} within {REPORT_SECONDS:.0f} s: is it very busy?")
+            (result,) = future.result().results
+        finally:
+            self._listener.destroy_client(client)
+        if not result.successful:
+            raise Re2pixError(result.reason)
+
+    @contextlib.contextmanager
+    def camera(self, recording: Path, *options: object) -> Iterator["Camera"]:
+        """Plays a recording to the node, stamped with the present time; it starts by itself when connected."""
+        with tempfile.TemporaryDirectory(prefix="re2pix-") as folder:
+            stamps = Path(folder) / "stamps"
+            stamps.touch()
+            words = ["play", recording, "--to", f"{self.name}/input/image", "--wait", "--restamp", "--stamps", stamps]
+            command = subprocess_python.command("re2pix_node.cli", *map(str, [*words, *options]))
+            with _process(command, stdout=subprocess.PIPE) as process:
+                yield Camera(self, process, stamps)
+
+    def _is_ready(self) -> bool:
+        loaded = bool(self.status.get("engine"))
+        return (
+            loaded
+            and self._listener.count_subscribers(f"{self.name}/input/image") > 0
+            and all(self._listener.count_publishers(topic) for topic in self._topics)
+        )
+
+    def _has_failed(self) -> bool:
+        return bool(self._level == DiagnosticStatus.ERROR) and not self.status.get("engine")
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            if status.name == f"{self.name.lstrip('/')}: forecast":
+                self.status = {pair.key: pair.value for pair in status.values}
+                self.said, self._level = status.message, status.level
+                self.reports += 1
+
+
+class Camera:
+    """The process that plays, and what it has sent."""
+
+    def __init__(self, rig: Rig, process: "subprocess.Popen[bytes]", stamps: Path) -> None:
+        self.process = process
+        self._rig = rig
+        self._stamps = stamps
+        self._read = 0
+        self._sent: dict[int, None] = {}
+
+    def sent(self) -> list[int]:
+        """The stamps (ns) sent so far, in their order."""
+        self._take_in()
+        return list(self._sent)
+
+    def has_sent(self, stamp: int) -> bool:
+        if stamp not in self._sent:
+            self._take_in()
+        return stamp in self._sent
+
+    def finish(self, seconds: float) -> dict[str, Any]:
+        """Waits for the end of the play; gives what the player says of it."""
+        if not self._rig.wait(lambda: self.process.poll() is not None, seconds):
+            raise Re2pixError(f"the camera has not ended after {seconds:.0f} s: is this machine very busy?")
+        said = self.process.communicate()[0].decode()
+        if self.process.returncode:
+            raise Re2pixError("the camera failed; what it said is above")
+        return dict(json.loads(said))
+
+    def _take_in(self) -> None:
+        with self._stamps.open() as stream:
+            stream.seek(self._read)
+            whole, _, _ = stream.read().rpartition("\n")
+        if whole:
+            self._read += len(whole) + 1
+            self._sent.update(dict.fromkeys(map(int, whole.split())))
+
+
+def node_parameters(options: argparse.Namespace, message_type: str) -> dict[str, object]:
+    """What the command-line options of `add_bundle_arguments` are called in the node."""
+    return {
+        "bundle": options.bundle,
+        "engine": options.engine,
+        "precision": options.precision,
+        "threads": options.threads,
+        "fit": options.fit or "",
+        "image_transport": "raw" if message_type == "Image" else "compressed",
+    }
+
+
+@contextlib.contextmanager
+def running_node(what: str, parameters: Mapping[str, object]) -> Iterator[Rig]:
+    """The node with these parameters, in a namespace that nobody else uses."""
+    _prepare_environment()
+    end_on_signals()
+    namespace = f"/re2pix_{what}_{os.getpid()}"
+    command = subprocess_python.command("re2pix_node.ros.node", "--ros-args", "-r", f"__ns:={namespace}")
+    for name, value in parameters.items():
+        # JSON is YAML, which is what ROS reads: no path or word is taken for something else.
+        command += ["-p", f"{name}:={json.dumps(str(value) if isinstance(value, Path) else value)}"]
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        with _process(command) as process:
+            yield Rig(f"{namespace}/re2pix_node", process, rclpy.create_node("listener", namespace=namespace))
+    finally:
+        rclpy.try_shutdown()
+
+
+def _prepare_environment() -> None:
+    # Our own traffic stays on this machine.
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    profile = _shared_memory_profile()
+    if profile:
+        os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
+        os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+
+
+def _shared_memory_profile() -> Path | None:
+    """The profile that ships, without which images get lost: in a checkout, or where the package is installed."""
+    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
+    homes = [Path(__file__).resolve().parents[2], *(Path(prefix) / "share/re2pix_node" for prefix in prefixes)]
+    return next((home / "config/fastdds.xml" for home in homes if (home / "config/fastdds.xml").is_file()), None)
+
+
+@contextlib.contextmanager
+def _process(command: list[str], stdout: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    with contextlib.ExitStack() as stack:
+        with _stopped_later():
+            process = subprocess.Popen(command, env=subprocess_python.environment(), stdout=stdout)
+            stack.callback(_end, process)
+        yield process
+
+
+@contextlib.contextmanager
+def _stopped_later() -> Iterator[None]:
+    """Who asks us to stop meanwhile is heard when this is over: a process that is just being started would be left
+    behind."""
+    asked: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = {which: signal.signal(which, lambda number, _: asked.append(number)) for which in stops}
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    if asked:
+        signal.raise_signal(asked[0])
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()

@@ -1,0 +1,183 @@
+"""`re2pix play`: one camera of a recording onto a ROS topic, at real time, as a camera would."""
+
+import argparse
+import contextlib
+import itertools
+import json
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+
+from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.errors import Re2pixError
+from re2pix_node.pipeline.messages import header_message, ros_types, time_message
+from re2pix_node.recordings.camera_frames import ENCODINGS, CameraFrame, CameraFrames, Form, parse_size
+from re2pix_node.recordings.reader import open_recording
+
+MESSAGES = {"Image": Image, "CompressedImage": CompressedImage}
+AHEAD = 8  # frames made ready before their time, so that a slow one does not disturb the rate
+LATE = 0.01  # s after its time at which a frame may still be sent without holding up the others
+TICK = 0.025  # s between messages on /clock, as ros2 bag play has it
+SETTLE = 0.5  # s in which the other side, too, comes to know that we are connected; and the last frame gets away
+
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recording", type=Path, help="a rosbag2 folder (MCAP or sqlite3) or an .mcap file")
+    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--to", metavar="TOPIC", help="the topic to publish on (default: as recorded)")
+    parser.add_argument("--rate", type=float, default=1.0, help="2 plays twice as fast (default: 1, real time)")
+    parser.add_argument("--as", dest="encoding", choices=ENCODINGS, help="convert frames (default: as recorded)")
+    parser.add_argument("--size", type=parse_size, metavar="WxH", help="resize frames (default: as recorded)")
+    parser.add_argument("--frames", type=int, default=0, help="end after so many frames (0: at the end)")
+    parser.add_argument("--loop", action="store_true", help="start over at the end; recorded stamps jump back then")
+    parser.add_argument("--restamp", action="store_true", help="stamp frames with the time they are sent at")
+    parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
+    parser.add_argument("--wait", action="store_true", help="start when somebody subscribes")
+    parser.add_argument("--stamps", type=Path, metavar="FILE", help="write the stamps sent (ns), one to a line")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not options.rate > 0:
+        raise Re2pixError(f"--rate must be above 0, is {options.rate:g}")
+    if options.clock and options.restamp:
+        raise Re2pixError("--clock tells the time of the recording, --restamp the present: choose one of them")
+    end_on_signals()
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(open_recording(options.recording))
+        camera = recording.camera(options.topic)
+        form = Form(options.encoding, options.size)
+        stamps = stack.enter_context(open_lines(options.stamps)) if options.stamps else None
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        frames = CameraFrames(recording, camera, form)
+        message_type = MESSAGES[form.message_type(camera)]
+        player = _Player(message_type, options.to or camera.name, options, stamps)
+        with contextlib.suppress(KeyboardInterrupt):  # the usual end of --loop
+            player.play(frames)
+    if recording.problem:
+        print(f"re2pix play: {recording.problem}", file=sys.stderr)
+    print(json.dumps({"frames": player.sent, "undecodable": frames.undecodable, "late_s": round(player.late, 3)}))
+    return 0
+
+
+def end_on_signals() -> None:
+    """SIGTERM ends a process as Ctrl-C does, and so does SIGINT where a background job was told to ignore it."""
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.default_int_handler)
+
+
+def open_lines(path: Path) -> TextIO:
+    """A file that others read while it is written, line by line."""
+    try:
+        return path.open("w", buffering=1)
+    except OSError as error:
+        raise Re2pixError(f"{path}: cannot be written ({error.strerror}): choose another place") from error
+
+
+class _Player:
+    """Sends each frame at its time."""
+
+    def __init__(self, message_type: type, topic: str, options: argparse.Namespace, stamps: TextIO | None) -> None:
+        self._options = options
+        self._stamps = stamps
+        self._message_type = message_type
+        node = rclpy.create_node("re2pix_play", start_parameter_services=False, enable_rosout=False)
+        # As camera drivers do: an image that is lost is not sent again.
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._images = node.create_publisher(message_type, topic, newest)
+        self._clock = node.create_publisher(Clock, "/clock", 1) if options.clock else None
+        self.sent = 0
+        self.late = 0.0  # s that the play was held up, all in all
+
+    def play(self, frames: CameraFrames) -> None:
+        schedule = scheduled(frames, self._options.loop)
+        limited = itertools.islice(schedule, self._options.frames or None)
+        start = None
+        for since, frame, message in made_ahead((since, frame, self._message(frame)) for since, frame in limited):
+            if start is None:
+                self._wait_for_subscriber(frame)
+                start = time.monotonic()
+            due = start + since / NANOSECONDS / self._options.rate
+            late = time.monotonic() - due
+            if late > LATE:
+                # No camera sends in a burst what it has missed: all that follows is as late.
+                start += late
+                self.late += late
+            self._wait_until(due, frame)
+            self._send(frame, message)
+        time.sleep(SETTLE)
+
+    def _message(self, frame: CameraFrame) -> Any:
+        types = ros_types()
+        fields = {**frame.fields, "data": types.array(frame.fields["data"])}
+        return self._message_type(header=header_message(types, frame.stamp, frame.frame_id), **fields)
+
+    def _wait_for_subscriber(self, first: CameraFrame) -> None:
+        if not self._options.wait:
+            return
+        while not self._images.get_subscription_count():
+            self._wait_until(time.monotonic() + TICK, first)
+        self._wait_until(time.monotonic() + SETTLE, first)
+
+    def _wait_until(self, due: float, frame: CameraFrame) -> None:
+        """Waits for the moment of a frame; meanwhile the clock runs up to it."""
+        while (left := due - time.monotonic()) > 0:
+            if self._clock:
+                self._tick(frame.received - round(left * self._options.rate * NANOSECONDS))
+            time.sleep(min(left, TICK))
+
+    def _send(self, frame: CameraFrame, message: Any) -> None:
+        if self._clock:
+            self._tick(frame.received)
+        stamp = frame.stamp
+        if self._options.restamp:
+            stamp = time.time_ns()
+            message.header.stamp = time_message(ros_types(), stamp)
+        if self._stamps:
+            # Written first: who hears of a frame can find it here.
+            print(stamp, file=self._stamps)
+        self._images.publish(message)
+        self.sent += 1
+
+    def _tick(self, now: int) -> None:
+        assert self._clock
+        self._clock.publish(Clock(clock=time_message(ros_types(), max(now, 0))))
+
+
+def scheduled(frames: CameraFrames, loop: bool) -> Iterator[tuple[int, CameraFrame]]:
+    """Frames with their time since the first of all, ns; over and over if asked."""
+    lap_start = 0
+    while True:
+        first = last = count = 0
+        for frame in frames:
+            first = first if count else frame.received
+            last = frame.received
+            count += 1
+            yield lap_start + last - first, frame
+        if not loop or not count:
+            return
+        # The first frame of the next lap follows as the others follow one another.
+        lap_start += (last - first) * count // (count - 1) if count > 1 else NANOSECONDS
+
+
+def made_ahead(items: Iterator[T], depth: int = AHEAD) -> Iterator[T]:
+    """The same items, each made in another thread before it is asked for."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[Future[T | object]] = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]

@@ -1,0 +1,167 @@
+"""`re2pix soak`: the real node for hours on a looping drive; what it holds must not grow, no stamp may be wrong."""
+
+import argparse
+import csv
+import itertools
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TextIO
+
+from re2pix_msgs.msg import Forecast
+from sensor_msgs.msg import Image
+
+from re2pix_node.bundle.reader import read_bundle
+from re2pix_node.commands.arguments import add_bundle_arguments
+from re2pix_node.common.process_usage import usage_of
+from re2pix_node.errors import Re2pixError
+from re2pix_node.harness.node_harness import Camera, Rig, node_parameters, running_node
+from re2pix_node.harness.player import open_lines
+from re2pix_node.pipeline.forecast_check import StampCheck
+from re2pix_node.recordings.reader import open_recording
+from re2pix_node.recordings.replay import frame_rate
+
+SAMPLE_SECONDS = 10.0
+FLAT = 0.02  # of resident memory: by so much may it vary
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The node at one moment."""
+
+    seconds: float
+    resident: int  # bytes
+    held: int  # bytes of that; see Usage
+    threads: int
+    handles: int
+    forecasts: int
+    wrong: int
+
+
+@dataclass
+class Ear:
+    """Listens to forecasts, and checks them."""
+
+    check: StampCheck
+    camera: Camera | None = None
+    forecasts: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
+
+    def on_forecast(self, message: Any) -> None:
+        self.forecasts += 1
+        assert self.camera, "there is a forecast before there was a camera"
+        self.wrong.update(self.check.faults(message, time.time_ns(), self.camera.has_sent))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_bundle_arguments(parser)
+    parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic; it is looped")
+    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="how long (default: an hour)")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
+    parser.add_argument("--log", type=Path, metavar="CSV", help="also write every sample to this file, as it is taken")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not (options.seconds > 0 and options.rate > 0):
+        raise Re2pixError(f"--seconds and --rate must be above 0, are {options.seconds:g} and {options.rate:g}")
+    bundle = read_bundle(options.bundle)
+    with open_recording(options.drive) as recording:
+        topic = recording.camera(options.topic)
+        speed = options.rate / frame_rate(recording, topic)
+    with ExitStack() as stack:
+        log = stack.enter_context(open_lines(options.log)) if options.log else None
+        rig = stack.enter_context(running_node("soak", node_parameters(options, topic.type)))
+        words = ("--topic", topic.name, "--loop", "--rate", speed)
+        ear = Ear(StampCheck(bundle.manifest.time))
+        rig.listen(Forecast, "forecast", ear.on_forecast)
+        for k in range(len(bundle.manifest.time.horizons) + 1):
+            rig.listen(Image, f"h{k}/segmentation", lambda mask: None)
+        rig.wait_until_ready()
+        with rig.camera(options.drive, *words) as camera:
+            ear.camera = camera
+            samples = _watch(rig, camera, ear, options.seconds, log)
+            rig.settle()
+            sent = len(camera.sent())
+        status = rig.status
+    print(f"frames: {sent} sent, {status['frames received']} received, {status['frames overtaken']} overtaken")
+    faults = verdict(samples, ear.wrong, options.seconds)
+    for fault in faults:
+        print(f"soak: {fault}")
+    print("soak: " + ("failed" if faults else "passed"))
+    return 1 if faults else 0
+
+
+def _watch(rig: Rig, camera: Camera, ear: Ear, seconds: float, log: TextIO | None) -> list[Sample]:
+    """Samples until the time is over; a line a minute."""
+    every = min(SAMPLE_SECONDS, seconds / 20)
+    samples: list[Sample] = []
+    if log:
+        csv.writer(log).writerow(column.name for column in fields(Sample))
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < seconds:
+        if rig.wait(lambda: camera.process.poll() is not None, min(every, seconds - passed)):
+            raise Re2pixError("the camera ended; what it said is above")
+        samples.append(_sample(rig, ear, time.monotonic() - start))
+        if log:
+            csv.writer(log).writerow(astuple(samples[-1]))
+        if len(samples) == 1 or samples[-1].seconds // 60 > samples[-2].seconds // 60:
+            print(_line(samples[-1]), flush=True)
+    return samples
+
+
+def _sample(rig: Rig, ear: Ear, seconds: float) -> Sample:
+    usage = usage_of(rig.process.pid)
+    counts = (usage.threads, usage.handles, ear.forecasts, ear.wrong.total())
+    return Sample(round(seconds, 1), usage.resident, usage.held, *counts)
+
+
+def _line(sample: Sample) -> str:
+    minutes, seconds = divmod(round(sample.seconds), 60)
+    return (
+        f"{minutes:4d}:{seconds:02d}  {sample.resident / MIB:8.1f} MiB ({sample.held / MIB:.1f} without files)  "
+        f"{sample.threads} threads  {sample.handles} handles  {sample.forecasts} forecasts  {sample.wrong} wrong"
+    )
+
+
+def verdict(samples: Sequence[Sample], wrong: Mapping[str, int], seconds: float) -> list[str]:
+    """What is not as it should be; nothing if all is well. What happens while the node warms up does not count."""
+    warm_up = max(0.2 * seconds, min(60.0, seconds / 2))
+    warm = [sample for sample in samples if sample.seconds >= warm_up]
+    faults = [f"wrong in {count} forecasts: {fault}" for fault, count in wrong.items()]
+    faults += _stalls(warm)
+    low, high = min(sample.resident for sample in warm), max(sample.resident for sample in warm)
+    spread = (high - low) / low
+    # Told as well, for whoever wonders: where memory is short the kernel takes back pages of files, and no others.
+    without = [sample.held / MIB for sample in warm]
+    print(
+        f"resident memory after {warm_up:.0f} s: {low / MIB:.1f} to {high / MIB:.1f} MiB, {100 * spread:.2f}% apart; "
+        f"without pages of files {min(without):.1f} to {max(without):.1f} MiB"
+    )
+    if spread > FLAT:
+        faults.append(f"memory varies by {100 * spread:.1f}%, more than {100 * FLAT:.0f}%")
+    for what in ("threads", "handles"):
+        before, after = _ends([getattr(sample, what) for sample in warm])
+        print(f"{what}: {before} at first, {after} at last")
+        if after > before:
+            faults.append(f"{what} grow from {before} to {after}")
+    return faults
+
+
+def _stalls(warm: Sequence[Sample]) -> list[str]:
+    return [
+        f"no forecast between {before.seconds:.0f} and {after.seconds:.0f} s"
+        for before, after in itertools.pairwise(warm)
+        if after.forecasts == before.forecasts
+    ]
+
+
+def _ends(counts: Sequence[int]) -> tuple[int, int]:
+    """The typical count in the first third, and in the last. A handle that is open for a moment is no growth."""
+    third = max(1, len(counts) // 3)
+    return statistics.median_high(counts[:third]), statistics.median_low(counts[-third:])

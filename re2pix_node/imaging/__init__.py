@@ -1,0 +1,1 @@
+"""Camera pixels to model pixels, and back."""

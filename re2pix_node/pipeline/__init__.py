@@ -1,0 +1,1 @@
+"""Frames in, forecasts out. No ROS here."""

@@ -1,0 +1,178 @@
+"""Pictures of forecasts for people: the camera, and what is seen and expected, side by side."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.bundle.manifest import NANOSECONDS, UNLABELLED, LabelSpec
+from re2pix_node.errors import Re2pixError
+from re2pix_node.pipeline.pipeline import Forecast
+
+Picture = NDArray[np.uint8]
+PANEL_WIDTH = 320
+CAPTION_HEIGHT = 26
+_BACKGROUND = (24, 24, 28)
+_INK = (235, 235, 235)
+
+
+def palette(labels: LabelSpec) -> Picture:
+    """[256, 3]: the colour of each mask value."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[UNLABELLED] = (0, 0, 0)
+    for c in labels.classes:
+        colours[c.id] = c.color
+    return colours
+
+
+def contact_sheet(
+    frame: Picture,
+    masks: list[tuple[str, Picture]],
+    notes: list[str],
+    labels: LabelSpec,
+    pictures: Sequence[tuple[str, Picture]] = (),
+) -> Picture:
+    """One picture: the frame, each captioned mask laid over it, captioned pictures, and a panel with the class colours
+    and the notes.
+
+    `frame` is the part of the camera image that the masks cover, and the pictures too.
+    """
+    height = round(PANEL_WIDTH * frame.shape[0] / frame.shape[1])
+    small = cv2.resize(frame, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
+    colours = palette(labels)
+    panels = [_captioned("camera", small)]
+    for caption, mask in masks:
+        coloured = cv2.resize(colours[mask], (PANEL_WIDTH, height), interpolation=cv2.INTER_NEAREST)
+        panels.append(_captioned(caption, cv2.addWeighted(small, 0.4, coloured, 0.6, 0)))
+    for caption, picture in pictures:
+        panels.append(_captioned(caption, cv2.resize(picture, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)))
+    panels.append(_legend(labels, notes, height + CAPTION_HEIGHT))
+    columns = min(3, len(panels))
+    blank = np.full_like(panels[0], _BACKGROUND)
+    panels += [blank] * (-len(panels) % columns)
+    rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
+    # Video encoders want even sizes.
+    sheet = np.vstack(rows)
+    return np.ascontiguousarray(sheet[: sheet.shape[0] // 2 * 2, : sheet.shape[1] // 2 * 2])
+
+
+def forecast_sheet(
+    frame: Picture, forecast: Forecast, labels: LabelSpec, pictures: Mapping[int, Picture] | None = None
+) -> Picture:
+    """The contact sheet of one forecast; `frame` is the whole camera image, `pictures` what was drawn of which h<k>."""
+    masks = [(moment_caption(horizon), forecast.labels[0, k]) for k, horizon in enumerate(forecast.horizons)]
+    region = forecast.region
+    notes = [f"stamp {forecast.stamp / NANOSECONDS:.2f} s", f"frames {forecast.spacing / NANOSECONDS:.3f} s apart"]
+    drawn = [(f"drawn, {moment_caption(forecast.horizons[k])}", picture) for k, picture in (pictures or {}).items()]
+    return contact_sheet(cut(frame, region.x, region.y, region.width, region.height), masks, notes, labels, drawn)
+
+
+def moment_caption(horizon: int) -> str:
+    return f"expected in {horizon / NANOSECONDS:.2f} s" if horizon else "now"
+
+
+def cut(frame: Picture, x: float, y: float, width: float, height: float) -> Picture:
+    """The region of a picture, black where it reaches beyond it."""
+    left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
+    inside = frame[max(top, 0) : bottom, max(left, 0) : right]
+    margins = max(-top, 0), max(bottom - frame.shape[0], 0), max(-left, 0), max(right - frame.shape[1], 0)
+    if not any(margins):
+        return inside
+    return cv2.copyMakeBorder(inside, *margins, cv2.BORDER_CONSTANT).astype(np.uint8, copy=False)
+
+
+def _captioned(caption: str, picture: NDArray[np.generic]) -> Picture:
+    bar = np.full((CAPTION_HEIGHT, picture.shape[1], 3), _BACKGROUND, np.uint8)
+    _write(bar, caption, 8, 18)
+    return np.vstack([bar, picture.astype(np.uint8, copy=False)])
+
+
+def _legend(labels: LabelSpec, notes: list[str], height: int) -> Picture:
+    """The class colours in columns, and the notes below them."""
+    panel = np.full((height, PANEL_WIDTH, 3), _BACKGROUND, np.uint8)
+    row_height, margin = 14, 10
+    rows = max(1, (height - 2 * margin - 20 * len(notes)) // row_height)
+    columns = -(-len(labels.classes) // rows)
+    for i, c in enumerate(labels.classes):
+        x = margin + (PANEL_WIDTH - margin) // columns * (i // rows)
+        y = margin + row_height * (i % rows)
+        cv2.rectangle(panel, (x, y), (x + 12, y + 10), c.color, -1)
+        _write(panel, c.name, x + 18, y + 10, 0.36)
+    for i, note in enumerate(reversed(notes)):
+        _write(panel, note, margin, height - margin - 20 * i)
+    return panel
+
+
+def _write(picture: Picture, text: str, x: int, y: int, size: float = 0.48) -> None:
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
+
+
+# VP8 plays in every browser and takes 40 ms a picture to encode; MPEG-4 takes 3 ms and plays in desktop players.
+_CODECS = {".webm": "VP80", ".mp4": "mp4v"}
+
+
+class VideoWriter:
+    """Writes RGB pictures of one size as a video; the ending of the name chooses the format."""
+
+    def __init__(self, path: Path, frames_per_second: float) -> None:
+        if path.suffix not in _CODECS:
+            raise Re2pixError(f"{path}: the name of a video ends in {' or '.join(_CODECS)}")
+        self._path = path
+        self._rate = frames_per_second
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, picture: Picture) -> None:
+        if self._writer is None:
+            size = picture.shape[1], picture.shape[0]
+            codec = cv2.VideoWriter.fourcc(*_CODECS[self._path.suffix])
+            with _quiet_stderr():
+                self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, size)
+            if not self._writer.isOpened():
+                raise Re2pixError(
+                    f"{self._path}: OpenCV cannot write this video: is there room, or try the other ending"
+                )
+        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """OpenCV prints, from C, that WebM has no tag for its own codec; it means nothing."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def open_video(path: Path, frames_per_second: float) -> Iterator[VideoWriter]:
+    writer = VideoWriter(path, frames_per_second)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def encode_jpeg(picture: Picture) -> Picture:
+    """The bytes of a JPEG file."""
+    good, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    assert good  # fails for pictures larger than 65500 pixels a side only
+    return data.reshape(-1).astype(np.uint8, copy=False)
+
+
+def save_picture(path: Path, picture: Picture) -> None:
+    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise Re2pixError(f"{path}: the picture could not be written: is the folder there, and is there room?")

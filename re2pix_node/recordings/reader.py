@@ -1,0 +1,235 @@
+"""Camera frames out of rosbag2 recordings, without ROS: folders, single files, and what a crash left of them."""
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any
+
+import yaml
+import zstandard
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from re2pix_node.errors import BagError
+from re2pix_node.recordings.mcap_file import MCAP_MAGIC, McapFile
+from re2pix_node.recordings.sqlite_file import SQLITE_MAGIC, SqliteFile
+from re2pix_node.recordings.storage import ZSTD_MAGIC, Topic, first_bytes, unpack_file, unpack_zstd
+
+StorageFile = McapFile | SqliteFile
+
+_ROS_1_MAGIC = b"#ROSBAG V"
+_PACKAGE = "sensor_msgs/msg/"
+_CAMERA_TYPES = (f"{_PACKAGE}Image", f"{_PACKAGE}CompressedImage")
+_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+
+
+@dataclass(frozen=True)
+class CameraTopic:
+    """A topic with pictures: `type` is Image or CompressedImage; `count` is None where a damaged file does not tell."""
+
+    name: str
+    type: str
+    count: int | None
+
+
+@dataclass(frozen=True)
+class BagFrame:
+    """One camera message. Times are in nanoseconds: `stamp` is the camera's (header), `received` the recorder's."""
+
+    stamp: int
+    received: int
+    frame_id: str
+    message: Any
+
+
+class Recording:
+    """The camera topics of a recording, and their frames. A context manager, because it may hold unpacked files."""
+
+    def __init__(
+        self,
+        path: Path,
+        files: list[StorageFile],
+        topics: Mapping[Topic, int | None],
+        resources: ExitStack,
+        unreadable: list[str],
+    ) -> None:
+        self.path = path
+        self.cameras = [
+            CameraTopic(topic.name, topic.type.removeprefix(_PACKAGE), count)
+            for topic, count in topics.items()
+            if topic.type in _CAMERA_TYPES
+        ]
+        self.problem: str | None = None
+        self._files = files
+        self._topics = topics
+        self._resources = resources
+        self._unreadable = unreadable
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def camera(self, topic: str | None = None) -> CameraTopic:
+        """The camera topic of that name, or the only one there is."""
+        if not self.cameras:
+            others = ", ".join(f"{name} ({kind})" for name, kind in self._topics) or "nothing"
+            raise BagError(
+                f"{self.path}: holds no topic of type {' or '.join(_CAMERA_TYPES)}: record one; it holds {others}"
+            )
+        choice = f"choose one with --topic: {', '.join(camera.name for camera in self.cameras)}"
+        if topic is None and len(self.cameras) > 1:
+            raise BagError(f"{self.path}: holds several camera topics: {choice}")
+        for camera in self.cameras:
+            if topic in (None, camera.name):
+                return camera
+        raise BagError(f"{self.path}: holds no camera topic {topic}: {choice}")
+
+    def frames(self, topic: CameraTopic) -> Iterator[BagFrame]:
+        """The topic's frames, in the order they were recorded in; then `problem` says whether some are missing."""
+        self.problem = None
+        read = undecodable = 0
+        damages = list(self._unreadable)
+        for file in self._files:
+            for received, payload in file.messages(Topic(topic.name, _PACKAGE + topic.type)):
+                frame = _frame(topic, received, payload)
+                if frame is None:
+                    undecodable += 1
+                else:
+                    read += 1
+                    yield frame
+            if file.damage:
+                damages.append(f"{file.name} {file.damage}")
+        if undecodable:
+            damages.append(f"{self.path} has messages that cannot be decoded ({undecodable})")
+        self.problem = self._what_is_missing(topic, read, damages)
+
+    def _what_is_missing(self, topic: CameraTopic, read: int, damages: list[str]) -> str | None:
+        fewer = topic.count is not None and read < topic.count
+        # Damage that cost other topics only is no problem of this one.
+        if not fewer and (not damages or read == topic.count):
+            return None
+        cause = "; ".join(damages) or f"{self.path} is damaged"
+        known = f" of {topic.count}" if fewer else ""
+        return f"{cause}: {read}{known} frame{'' if read == 1 and not known else 's'} read, the rest is lost"
+
+
+def open_recording(path: Path) -> Recording:
+    """Opens a rosbag2 folder, with or without its metadata.yaml, or a single .mcap or .db3 file."""
+    try:
+        file_paths, counts = _files_and_counts(path) if path.is_dir() else ([path], {})
+    except OSError as error:
+        raise BagError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
+    if not file_paths:
+        raise BagError(f"{path}: holds no .mcap or .db3 file: give a folder that ros2 bag recorded, or a file of one")
+    resources = ExitStack()
+    try:
+        opened = {file_path.name: _open_file(file_path, resources) for file_path in file_paths}
+        files = [file for file in opened.values() if not isinstance(file, BagError)]
+        errors = {name: error for name, error in opened.items() if isinstance(error, BagError)}
+        if not files:
+            raise next(iter(errors.values()))
+        topics = _topics(path, files, counts, whole=not errors)
+    except BaseException:
+        resources.close()
+        raise
+    return Recording(path, files, topics, resources, unreadable=[f"{name} cannot be read" for name in errors])
+
+
+def _files_and_counts(folder: Path) -> tuple[list[Path], dict[Topic, int]]:
+    """The files of a rosbag2 folder in their order, and what its metadata says about the numbers of messages."""
+    names, counts = _metadata(folder)
+    present = {file.name for file in folder.iterdir() if file.name.endswith(_SUFFIXES)}
+    # A killed recorder leaves no metadata, and files are renamed without telling it.
+    if present.isdisjoint(names):
+        # A recorder killed while it compressed leaves both files; the compressed one is not whole.
+        names = sorted((name for name in present if name.removesuffix(".zstd") not in present - {name}), key=_by_number)
+        if len({re.sub(r"(_\d+)?(\.\w+)+$", "", name) for name in names}) > 1:
+            raise BagError(f"{folder}: holds several recordings and no metadata.yaml: give one of {', '.join(names)}")
+    return [folder / name for name in names], counts
+
+
+def _metadata(folder: Path) -> tuple[list[str], dict[Topic, int]]:
+    try:
+        information = yaml.safe_load((folder / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+        # Old recorders wrote the folder in front; no file outside it is a part of the bag.
+        names = [PurePath(name).name for name in information["relative_file_paths"]]
+        counts: Counter[Topic] = Counter()
+        for entry in information["topics_with_message_count"]:
+            topic = entry["topic_metadata"]
+            counts[Topic(topic["name"], topic["type"])] += entry["message_count"]
+        return names, counts
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, RecursionError):
+        return [], {}
+
+
+def _by_number(name: str) -> list[int | str]:
+    """Sorts drive_10 after drive_9."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _open_file(path: Path, resources: ExitStack) -> StorageFile | BagError:
+    try:
+        start = first_bytes(path)
+    except BagError as error:
+        return error
+    plain = path
+    if start.startswith(ZSTD_MAGIC):
+        plain = Path(resources.enter_context(TemporaryDirectory(prefix="re2pix-"))) / path.stem
+        unpack_file(path, plain)
+    try:
+        return _open_storage(plain, path)
+    except BagError as error:
+        return error
+
+
+def _open_storage(path: Path, original: Path) -> StorageFile:
+    """The file at `path`, told by its first bytes; `original` is what the user knows, where that had to be unpacked."""
+    start = first_bytes(path)
+    if start.startswith(MCAP_MAGIC):
+        return McapFile(path, original.name)
+    if start.startswith(SQLITE_MAGIC):
+        return SqliteFile(path, original.name)
+    if not start:
+        raise BagError(f"{original}: is empty: copy or record it again")
+    if start.startswith(_ROS_1_MAGIC):
+        raise BagError(f"{original}: is a ROS 1 bag: convert it, for example with rosbags-convert")
+    raise BagError(f"{original}: is neither MCAP nor SQLite: give a folder that ros2 bag recorded, or a file of one")
+
+
+def _topics(path: Path, files: list[StorageFile], counts: Mapping[Topic, int], whole: bool) -> dict[Topic, int | None]:
+    found: Counter[Topic] = Counter()
+    for file in files:
+        found.update(file.topics())
+    damages = [file.damage for file in files if file.damage]
+    if damages and not found:
+        raise BagError(f"{path}: {damages[0]}, and nothing in it can be read: copy or record it again")
+    return {topic: counts.get(topic, None if damages or not whole else count) for topic, count in found.items()}
+
+
+def _frame(topic: CameraTopic, received: int, payload: bytes) -> BagFrame | None:
+    try:
+        # Recorders can compress every message; serialized messages never start like that.
+        data = unpack_zstd(payload) if payload.startswith(ZSTD_MAGIC) else payload
+        message: Any = _message_types().deserialize_cdr(memoryview(data), _PACKAGE + topic.type)
+    except (SerdeError, zstandard.ZstdError):
+        return None
+    stamp = message.header.stamp
+    return BagFrame(stamp.sec * 1_000_000_000 + stamp.nanosec, received, message.header.frame_id, message)
+
+
+@functools.cache
+def _message_types() -> Typestore:
+    # Camera messages are the same in every ROS 2 distribution. The definitions that newer bags carry are not looked at:
+    # old bags have none, and rosbags would make code of them and run it.
+    return get_typestore(Stores.ROS2_JAZZY)

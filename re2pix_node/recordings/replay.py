@@ -1,0 +1,199 @@
+"""A recording through the pipeline, every frame, offline: the same bytes come out of every run."""
+
+import argparse
+import contextlib
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.bundle.reader import Bundle, read_bundle
+from re2pix_node.commands.arguments import add_bundle_arguments
+from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.engines import open_engine
+from re2pix_node.engines.base import Engine
+from re2pix_node.errors import BagError, EngineError, ImageError, NotFiniteError, Re2pixError
+from re2pix_node.imaging.decode import decode
+from re2pix_node.pipeline.messages import (
+    KINDS,
+    Circumstances,
+    bag_types,
+    forecast_message,
+    header_message,
+    image_message,
+    output_messages,
+    output_names,
+)
+from re2pix_node.pipeline.pipeline import Forecast, Pipeline
+from re2pix_node.pipeline.preview import Picture, VideoWriter, forecast_sheet, open_video
+from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, open_recording
+from re2pix_node.recordings.writer import BagWriter
+from re2pix_node.render.renderer import Renderer
+
+TOPIC = "/re2pix_node/output"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a replay did."""
+
+    frames: int
+    forecasts: int
+    undecodable: int
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to replay, and what to write."""
+
+    recording: Path
+    output: Path
+    topic: str | None = None
+    kinds: Sequence[str] = ("segmentation", "confidence")
+    video: Path | None = None
+    replace: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recording", type=Path, metavar="IN", help="a rosbag2 folder (MCAP or sqlite3) or an .mcap file"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the rosbag2 folder to write")
+    add_bundle_arguments(parser)
+    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--outputs", default="segmentation,confidence", help="of segmentation, confidence, features")
+    parser.add_argument("--render", action="store_true", help="also draw each forecast: a picture at every horizon")
+    parser.add_argument("--video", type=Path, help="also write a preview video (.webm or .mp4)")
+    parser.add_argument("--force", action="store_true", help="replace OUT and the video where they exist")
+
+
+def run(options: argparse.Namespace) -> int:
+    kinds = [kind.strip() for kind in options.outputs.split(",")]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise Re2pixError(f"there is no output '{kind}': choose of {', '.join(KINDS)}")
+    bundle = read_bundle(options.bundle)
+    engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
+    renderer = Renderer(bundle, options.threads) if options.render else None
+    job = Job(options.recording, options.output, options.topic, kinds, options.video, options.force)
+    done = replay(job, bundle, engine, options.fit, progress=sys.stderr.isatty(), renderer=renderer)
+    for note in done.notes:
+        print(f"re2pix replay: {note}", file=sys.stderr)
+    rate = done.frames / done.seconds
+    print(
+        f"{done.frames} frames, {done.forecasts} forecasts, {done.undecodable} undecodable; {rate:.1f} frames a second"
+    )
+    print(f"engine {engine.name} {engine.precision}{f', pictures by {renderer.name}' if renderer else ''}")
+    for written in filter(None, (options.video, options.output)):
+        print(written)
+    return 0
+
+
+def replay(
+    job: Job,
+    bundle: Bundle,
+    engine: Engine,
+    fit: str | None = None,
+    progress: bool = True,
+    renderer: Renderer | None = None,
+) -> Summary:
+    """Writes the forecasts of a recording to a rosbag2 MCAP, and a preview video when asked.
+
+    With a renderer, every forecast is drawn at every horizon.
+    """
+    pipeline = Pipeline(bundle, engine, fit)
+    start = time.perf_counter()
+    frames = forecasts = undecodable = 0
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(open_recording(job.recording))
+        camera = recording.camera(job.topic)
+        writer = stack.enter_context(BagWriter(job.output, job.replace))
+        video = stack.enter_context(_video(job, recording, camera)) if job.video else None
+        bar = tqdm(recording.frames(camera), "replay", camera.count, unit="frame", disable=not progress)
+        for source in stack.enter_context(contextlib.closing(bar)):
+            frames += 1
+            try:
+                picture = decode(source.message)
+            except ImageError as error:
+                undecodable += 1
+                bar.write(f"frame {frames} at {source.stamp / NANOSECONDS:.3f} s left out: {error}")
+                continue
+            forecast = pipeline.observe(picture, source.stamp)
+            if forecast is not None:
+                forecasts += 1
+                _write(writer, bundle, engine, forecast, source, job.kinds)
+                drawn = _drawn(renderer, pipeline, forecast) if renderer else {}
+                _write_pictures(writer, forecast, source, drawn)
+                if video:
+                    video.write(forecast_sheet(picture, forecast, bundle.manifest.labels, drawn))
+        if not forecasts:
+            raise Re2pixError(_why_nothing(job, bundle, frames, pipeline, recording.problem))
+    return Summary(frames, forecasts, undecodable, time.perf_counter() - start, _notes(pipeline, recording))
+
+
+def _write(
+    writer: BagWriter, bundle: Bundle, engine: Engine, forecast: Forecast, source: BagFrame, kinds: Sequence[str]
+) -> None:
+    types = bag_types()
+    names = output_names(bundle, kinds)
+    made = Circumstances(f"{engine.name} {engine.precision}", source.frame_id)
+    # Log times are those of the source: played together, forecasts appear with their frame.
+    writer.write(f"{TOPIC}/forecast", forecast_message(types, bundle, forecast, names, made), source.received)
+    for name, message in output_messages(types, bundle, forecast, names, source.frame_id):
+        writer.write(f"{TOPIC}/{name}", message, source.received)
+
+
+def _drawn(renderer: Renderer, pipeline: Pipeline, forecast: Forecast) -> dict[int, Picture]:
+    try:
+        return {k: renderer.draw(pipeline.scene(forecast, k)) for k in range(1, len(forecast.horizons))}
+    except NotFiniteError:  # a node leaves the picture out, a replay has every picture or none
+        raise EngineError(
+            f"{renderer.name}: render gave a picture that is not finite, of the forecast made at "
+            f"{forecast.stamp / NANOSECONDS:.3f} s: replay without --render"
+        ) from None
+
+
+def _write_pictures(writer: BagWriter, forecast: Forecast, source: BagFrame, drawn: Mapping[int, Picture]) -> None:
+    types = bag_types()
+    for k, picture in drawn.items():
+        header = header_message(types, forecast.stamp, source.frame_id)
+        writer.write(f"{TOPIC}/h{k}/image", image_message(types, picture, header), source.received)
+
+
+def _why_nothing(job: Job, bundle: Bundle, frames: int, pipeline: Pipeline, problem: str | None) -> str:
+    spec = bundle.manifest.time
+    why = ", ".join(f"{count} {what}" for what, count in pipeline.counts.items()) or "none could be decoded"
+    return (
+        f"{job.recording}: no forecast from {frames} frames ({problem or why}): {bundle.manifest.name} needs "
+        f"{spec.context} frames {spec.stride_min:g} to {spec.stride_max:g} s apart, by their header stamps"
+    )
+
+
+def _notes(pipeline: Pipeline, recording: Recording) -> tuple[str, ...]:
+    counts = [f"{count} frames without a forecast: {what}" for what, count in sorted(pipeline.counts.items())]
+    return (*counts, *([recording.problem] if recording.problem else []))
+
+
+@contextlib.contextmanager
+def _video(job: Job, recording: Recording, camera: CameraTopic) -> Iterator[VideoWriter]:
+    assert job.video is not None
+    rate = frame_rate(recording, camera)
+    with write_beside(job.video, job.replace) as partial, open_video(partial, rate) as video:
+        yield video
+
+
+def frame_rate(recording: Recording, camera: CameraTopic, look_at: int = 50) -> float:
+    """Frames a second of a camera, by the median step between its first stamps."""
+    stamps = [frame.stamp for frame in itertools.islice(recording.frames(camera), look_at)]
+    forward = [later - earlier for earlier, later in itertools.pairwise(stamps) if later > earlier]
+    if not forward:
+        raise BagError(f"{camera.name}: its stamps do not move on, so a video has no frame rate: leave --video out")
+    return min(NANOSECONDS / statistics.median(forward), 240.0)

@@ -1,0 +1,111 @@
+"""SQLite recordings, read as far as they are whole: rows in the order in which they were recorded.
+
+rosbags starts with counting and sorting, which one damaged page ends. Here what is whole comes out, and `damage` says
+afterwards whether something did not.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from re2pix_node.recordings.storage import DAMAGED, TRUNCATED, Topic
+
+SQLITE_MAGIC = b"SQLite format 3\0"
+
+_DAMAGE_SHOWS_AS = (apsw.Error, UnicodeDecodeError)
+
+
+class SqliteFile:
+    """One .db3 file."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        self.damage: str | None = None
+        self._path = path
+
+    def topics(self) -> Counter[Topic]:
+        """The topics and their numbers of messages; not all of them if `damage` is set afterwards."""
+        rows: list[Any] = []
+        counts: dict[Any, Any] = {}
+        try:
+            with closing(self._open()) as database:
+                rows = list(database.execute("SELECT id, name, type FROM topics ORDER BY id"))
+                counts = dict(database.execute("SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"))
+        except _DAMAGE_SHOWS_AS as error:
+            self.damage = self._kind_of_damage()
+            if self.damage == DAMAGED and isinstance(error, apsw.SQLError):
+                self.damage = "holds no recording"
+        topics: Counter[Topic] = Counter()
+        for number, name, kind in rows:
+            topics[Topic(name, kind)] += counts.get(number, 0)
+        return topics
+
+    def messages(self, topic: Topic) -> Iterator[tuple[int, bytes]]:
+        """Log time and serialized data of each message."""
+        # By id and not by time: the index over the times may be what is damaged.
+        query = (
+            "SELECT timestamp, data FROM messages "
+            "WHERE topic_id IN (SELECT id FROM topics WHERE name = ? AND type = ?) ORDER BY messages.id"
+        )
+        try:
+            with closing(self._open()) as database:
+                for received, data in database.execute(query, topic):
+                    if isinstance(received, int) and isinstance(data, bytes):
+                        yield received, data
+                    else:
+                        self.damage = DAMAGED
+        except _DAMAGE_SHOWS_AS:
+            self.damage = self._kind_of_damage()
+
+    def _open(self) -> apsw.Connection:
+        # What a killed recorder had not moved into the file yet is in the log beside it.
+        log = self._path.with_name(f"{self._path.name}-wal")
+        has_log = log.is_file() and log.stat().st_size > 0
+        truncated = not has_log and self._kind_of_damage() == TRUNCATED
+        database = apsw.Connection(
+            f"{self._path.absolute().as_uri()}?{'mode=ro' if has_log else 'immutable=1'}",
+            flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+            vfs=_WHOLE_PAGES.name if truncated else None,
+        )
+        # What sqlite.org advises for files that others made.
+        database.execute("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")
+        if truncated:
+            # Makes SQLite open a file that has fewer pages than it says.
+            database.execute("PRAGMA writable_schema = ON")
+        return database
+
+    def _kind_of_damage(self) -> str:
+        with self._path.open("rb") as stream:
+            header = stream.read(100)
+        expected_size = max(100, _page_size(header) * int.from_bytes(header[28:32], "big"))
+        return TRUNCATED if self._path.stat().st_size < expected_size else DAMAGED
+
+
+class _WholePages(apsw.VFS):
+    """Opens database files without the torn page at their end, which SQLite would fill up with zeros and believe."""
+
+    name = "re2pix-whole-pages"
+
+    def __init__(self) -> None:
+        super().__init__(self.name, "")
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        return _WholePagesFile("", name, flags)
+
+
+class _WholePagesFile(apsw.VFSFile):
+    def xFileSize(self) -> int:  # noqa: N802
+        size = super().xFileSize()
+        return size - size % _page_size(self.xRead(18, 0))
+
+
+_WHOLE_PAGES = _WholePages()
+
+
+def _page_size(header: bytes) -> int:
+    size = int.from_bytes(header[16:18], "big")
+    return 65536 if size in (0, 1) else size

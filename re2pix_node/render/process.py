@@ -1,0 +1,173 @@
+"""A renderer in a process of its own: its crashes, memory and GIL are its own, and forecasts do not wait for it."""
+
+import pickle
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.bundle.reader import Bundle
+from re2pix_node.common import subprocess_python
+from re2pix_node.errors import EngineError, NotFiniteError
+from re2pix_node.render.process_clock import Holds, ProcessClock
+from re2pix_node.render.renderer import Scene
+
+CHILD = "re2pix_node.render.child"
+# What takes longer than this (s) hangs, or is of no use; but what only waits for a busy machine does neither.
+LOAD_SECONDS = 120.0
+DRAW_SECONDS = 10.0
+LOOKS = 10  # in that time, to see which it does
+PATIENCE = 0.5  # s that a look waits for the end of a hold
+
+
+class RenderProcess:
+    """A child process that holds a `Renderer`. For one thread, with which it ends; `kill` may come from any."""
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        """Starts it; `ready` waits until it has loaded. It draws with the very files that `bundle` names."""
+        self._pipe, theirs = Pipe()
+        self._overdue = 0.0  # s that were too long, once they were
+        self._holds = Holds()  # each value is whole: it is read by another thread than writes it
+        with theirs, _without_ctrl_c():
+            # Not multiprocessing's own processes, which import what their parent runs, and so ROS. Not in a session of
+            # its own: Linux shares processors among sessions first, and idle in another session is not idle in ours.
+            self._process = subprocess.Popen(
+                subprocess_python.command(CHILD, str(theirs.fileno())),
+                env=subprocess_python.environment(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self._pipe.send((bundle, threads))  # small enough not to wait for anybody
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ready(self, timeout: float = LOAD_SECONDS) -> str:
+        """Waits until it can draw; gives the name of its engine. EngineError when it cannot, and is ended."""
+        with self._no_longer_than(timeout):
+            return str(self._answer())
+
+    def draw(self, scene: Scene, timeout: float = DRAW_SECONDS) -> NDArray[np.uint8]:
+        """The picture, as `Renderer.draw` gives it. After any error but NotFiniteError the process is ended."""
+        with self._no_longer_than(timeout):
+            send(self._pipe, scene)
+            picture: NDArray[np.uint8] = self._answer()
+            return picture
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It does nothing meanwhile: even at idle priority it takes caches and memory from who works beside it.
+
+        Whoever has stopped it, a debugger perhaps, keeps it stopped.
+        """
+        if _is_stopped(self.pid):
+            yield
+            return
+        self._holds = Holds(self._holds.seconds, since=time.monotonic())
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+            self._holds = Holds(self._holds.until(time.monotonic()))
+
+    def kill(self) -> None:
+        """Ends the process at once; who waits for its answer gets an EngineError."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends the process, and waits a moment for its end: on a busy machine that takes a while as well."""
+        self._process.kill()
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            threading.Thread(target=self._process.wait, daemon=True).start()  # leaves no zombie
+        self._pipe.close()
+
+    @contextmanager
+    def _no_longer_than(self, seconds: float) -> Iterator[None]:
+        # By a clock of its own: a process that hangs may not even take in what it is sent.
+        done = threading.Event()
+        threading.Thread(target=self._end_overdue, args=[seconds, done], daemon=True).start()
+        try:
+            yield
+        except NotFiniteError:
+            raise
+        except (EOFError, OSError):
+            raise EngineError(f"the renderer {self._how_it_ended()}") from None
+        except EngineError:
+            self.kill()
+            raise
+        finally:
+            done.set()
+
+    def _end_overdue(self, seconds: float, done: threading.Event) -> None:
+        """Ends it when it is not done after so long. Being held, and waits for a processor, do not count."""
+        clock = ProcessClock(self.pid, lambda: self._holds)
+        while not done.wait(seconds / LOOKS):
+            self._wait_for_the_end_of_a_hold(PATIENCE)
+            if clock.read() > seconds and not done.is_set():
+                self._overdue = seconds
+                self.kill()
+                return
+
+    def _wait_for_the_end_of_a_hold(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._holds.under_way and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _answer(self) -> Any:
+        answer = receive(self._pipe)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _how_it_ended(self) -> str:
+        self.kill()  # a process that has closed its end of the pipe, and lives, is of no use either
+        code = self._process.wait()
+        if self._overdue:
+            return f"was ended: it took more than {self._overdue:g} s, waits for a processor not counted (it hangs)"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process that is started meanwhile hears of none until it asks to: it inherits what this thread blocks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:  # it has ended
+        return False
+
+
+def send(pipe: Connection, message: object) -> None:
+    """Arrays go as they lie in memory: to pickle them would hold up every other thread for milliseconds."""
+    arrays: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
+    pipe.send((body, len(arrays)))
+    for array in arrays:
+        pipe.send_bytes(array.raw())
+
+
+def receive(pipe: Connection) -> Any:
+    """What `send` has sent; EOFError when nobody is left to send. Only from our own parent or child."""
+    body, arrays = pipe.recv()
+    buffers = [bytearray(pipe.recv_bytes()) for _ in range(arrays)]
+    return pickle.loads(body, buffers=buffers)  # noqa: S301

@@ -1,0 +1,142 @@
+"""Pictures of forecasts: a bundle's render graph, loaded, proved and run. On the CPU, whatever forecasts run on."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.bundle.reader import Bundle, render_signature
+from re2pix_node.engines import RUNTIMES
+from re2pix_node.engines.base import Arrays, Graph, Runtime, load_checked, one_line
+from re2pix_node.errors import BundleError, EngineError, NotFiniteError
+
+NOISE_STREAM = 1  # beside the one that stochastic forecasters draw from
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that one picture takes."""
+
+    features: NDArray[Any]  # [h, w, C] of the horizon
+    frame: NDArray[np.uint8]  # [H, W, 3]: the newest picture as the encoder took it
+    context: tuple[NDArray[Any], ...]  # each [1, h, w, C + carried], oldest first
+    horizon: int  # k of h<k>, from 1 on
+    seed: tuple[int, int]  # the pipeline's seed and the stamp: they decide the noise
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of the render graph in one runtime at one precision."""
+
+    name: str  # "openvino bf16"
+    psnr: float | None = None  # dB, of its picture against that of the proof
+    graph: Graph | None = None  # where all is well
+    fault: str = ""
+
+    def __str__(self) -> str:
+        figure = "" if self.psnr is None else f" (PSNR {self.psnr:.1f} dB)"
+        return f"{self.name}: {self.fault or 'proved'}{figure}"
+
+
+class Renderer:
+    """A bundle's render graph, loaded and proved."""
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        """BundleError when it has none; EngineError when no runtime can draw with it, with the reason of each."""
+        passed_over = []
+        for attempt in attempts(bundle, threads):
+            if attempt.graph:
+                self.name, self._graph = attempt.name, attempt.graph
+                self._noise = self._graph.signature.inputs["noise"].shape
+                return
+            passed_over.append(str(attempt))
+        raise EngineError(f"no engine can draw the pictures of {bundle.path}: {'; '.join(passed_over)}")
+
+    def draw(self, scene: Scene) -> NDArray[np.uint8]:
+        """The picture, [H, W, 3] RGB. EngineError when the graph fails; NotFiniteError when that is no picture."""
+        rng = np.random.default_rng((*scene.seed, NOISE_STREAM))
+        inputs = {
+            "features": scene.features[None],
+            "frame": scene.frame[None],
+            "horizon": np.array([scene.horizon - 1], np.float32),
+            "noise": rng.standard_normal(self._noise, np.float32),
+            **{f"context_{i}": features for i, features in enumerate(scene.context)},
+        }
+        image = _drawn(self._graph, self.name, inputs)
+        if not np.isfinite(image).all():
+            raise NotFiniteError(f"{self.name}: render gave a picture that is not finite: it is left out")
+        return _picture(image)
+
+
+def attempts(bundle: Bundle, threads: int = 0) -> Iterator[Attempt]:
+    """The render graph in every runtime that works in host memory, the fastest first, each loaded and proved.
+
+    `threads` = 0 uses every core that this process may run on. What is wrong with the bundle itself is raised.
+    """
+    if bundle.manifest.render is None:
+        raise BundleError(
+            f"{bundle.path}: has no graph that draws pictures: export it from a run with a trained renderer"
+        )
+    proof = bundle.proof()
+    for runtime in RUNTIMES:
+        if runtime.load_graph is None:
+            continue
+        try:
+            precisions = runtime.precisions()
+        except Exception as error:  # not installed, or broken in a way of its own
+            yield Attempt(runtime.name, fault=one_line(error))
+            continue
+        for precision in precisions:
+            yield _attempt(bundle, proof, runtime, precision, threads or len(os.sched_getaffinity(0)))
+
+
+def _attempt(
+    bundle: Bundle, proof: Mapping[str, NDArray[Any]], runtime: Runtime, precision: str, threads: int
+) -> Attempt:
+    assert runtime.load_graph is not None
+    assert bundle.manifest.render is not None
+    name, load_graph, bound = f"{runtime.name} {precision}", runtime.load_graph, bundle.manifest.render.psnr
+    expected = render_signature(bundle.manifest)
+    try:
+        graph = load_checked(name, bundle, "render", expected, lambda data: load_graph(data, precision, threads))
+        image = _drawn(graph, name, _proof_inputs(bundle, proof))
+    except EngineError as error:
+        return Attempt(name, fault=str(error).removeprefix(f"{name}: "))
+    if not np.isfinite(image).all():
+        return Attempt(name, fault="its picture of the proof is not finite")
+    psnr = _psnr(_picture(image), proof["render.image"][0])
+    if psnr < bound:
+        return Attempt(name, psnr, fault=f"its picture is not that of the proof, {bound:g} dB are needed")
+    return Attempt(name, psnr, graph)
+
+
+def _proof_inputs(bundle: Bundle, proof: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The last horizon of the proof's forecast."""
+    return {
+        "features": proof["forecast.features"][:1, -1],
+        "frame": proof["encode.frame"],
+        "horizon": np.array([len(bundle.manifest.time.horizons) - 1], np.float32),
+        "noise": proof["render.noise"],
+        **{f"context_{i}": proof[f"forecast.context_{i}"] for i in range(bundle.manifest.time.context)},
+    }
+
+
+def _drawn(graph: Graph, name: str, inputs: Arrays) -> NDArray[Any]:
+    try:
+        image: NDArray[Any] = graph.run(inputs)["image"][0]
+    except Exception as error:  # each runtime throws its own kinds
+        raise EngineError(f"{name}: render failed: {one_line(error)}") from error
+    return image
+
+
+def _picture(image: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
+
+
+def _psnr(picture: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    error = float(np.mean((picture.astype(np.float64) - reference) ** 2))
+    return 10 * math.log10(255**2 / error) if error else math.inf

@@ -1,0 +1,1 @@
+"""The node: ROS messages in, ROS messages out."""

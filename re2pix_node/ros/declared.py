@@ -1,0 +1,100 @@
+"""The parameter table on a node: values given at start are checked there, later ones when they come."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from re2pix_node.errors import Re2pixError
+from re2pix_node.ros.parameters import PARAMETERS, Kind, Parameter, Settings, When
+
+_TYPES = {
+    Kind.BOOL: RosParameter.Type.BOOL,
+    Kind.INT: RosParameter.Type.INTEGER,
+    Kind.DOUBLE: RosParameter.Type.DOUBLE,
+    Kind.STRING: RosParameter.Type.STRING,
+    Kind.INTS: RosParameter.Type.INTEGER_ARRAY,
+    Kind.STRINGS: RosParameter.Type.STRING_ARRAY,
+}
+_READ_AT_CONFIGURE = [parameter.name for parameter in PARAMETERS if parameter.when is When.CONFIGURE]
+
+
+class DeclaredParameters:
+    """Declares every parameter of the table on the node and holds their values, always allowed ones, in `settings`.
+
+    `unconfigured` says whether parameters that are read at configure may change now. `changed` is called, in the
+    executor's thread, with the new settings whenever they have changed.
+    """
+
+    def __init__(self, node: Node, unconfigured: Callable[[], bool], changed: Callable[[Settings], None]) -> None:
+        self._node = node
+        self._unconfigured = unconfigured
+        self._changed = changed
+        # First with any type: a value that is not allowed must lead to our message, not to rclpy's.
+        given = {parameter.name: self._given(parameter) for parameter in PARAMETERS}
+        self._settings = Settings.of(given)
+        values = asdict(self._settings)
+        for parameter in PARAMETERS:
+            # A list must be stored with its type: an empty one has none by itself.
+            value = list(values[parameter.name]) if parameter.kind.entries else values[parameter.name]
+            node.set_parameters([RosParameter(parameter.name, _TYPES[parameter.kind], value)])
+            node.set_descriptor(parameter.name, _descriptor(parameter))
+        node.add_on_set_parameters_callback(self._take)
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def _given(self, parameter: Parameter) -> Any:
+        descriptor = ParameterDescriptor(dynamic_typing=True)
+        value = self._node.declare_parameter(parameter.name, parameter.default, descriptor).value
+        # ROS reads an empty list on the command line or in a file as no value.
+        return () if value is None and parameter.kind.entries else value
+
+    def _take(self, proposed: Sequence[RosParameter]) -> SetParametersResult:
+        """Adopts the proposed values together, or refuses them.
+
+        rclpy stores them right after this; ROS 2 Humble, unlike its successors, would not call back once it has.
+        """
+        # Parameters of others (use_sim_time, qos_overrides) are nothing to Settings.
+        changes = {parameter.name: parameter.value for parameter in proposed}
+        try:
+            new = Settings.of({**asdict(self._settings), **changes})
+            for name in _READ_AT_CONFIGURE:
+                if getattr(new, name) != getattr(self._settings, name):
+                    self._refuse_unless_unconfigured(name)
+        except Re2pixError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if new != self._settings:
+            self._settings = new
+            self._changed(new)
+        return SetParametersResult(successful=True)
+
+    def _refuse_unless_unconfigured(self, name: str) -> None:
+        if not self._unconfigured():
+            cleanup = f"ros2 lifecycle set {self._node.get_fully_qualified_name()} cleanup"
+            raise Re2pixError(
+                f"{name} can change only while the node is unconfigured: {cleanup} (if active, deactivate first)"
+            )
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    """What `ros2 param describe` shows, and the range that sliders need."""
+    descriptor = ParameterDescriptor(
+        type=_TYPES[parameter.kind].value,
+        description=parameter.description,
+        additional_constraints=f"{parameter.allowed}; may change {parameter.when.value}".removeprefix("; "),
+        read_only=parameter.when is When.START,
+        # An integer will do for a double, and an empty list has no type.
+        dynamic_typing=parameter.kind not in (Kind.BOOL, Kind.INT, Kind.STRING),
+    )
+    if parameter.low is not None and parameter.kind is Kind.INT:
+        descriptor.integer_range = [IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high))]
+    if parameter.low is not None and parameter.kind is Kind.DOUBLE:
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(parameter.low), to_value=float(parameter.high))
+        ]
+    return descriptor

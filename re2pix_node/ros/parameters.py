@@ -1,0 +1,287 @@
+"""The node's parameters, in one table: what is declared, what is refused, and docs/parameters.md all follow from it.
+
+`python -m re2pix_node.ros.parameters` prints that page.
+"""
+
+import array
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from re2pix_node.bundle.locate import DEFAULT_BUNDLE
+from re2pix_node.engines import ENGINES, PRECISIONS
+from re2pix_node.errors import Re2pixError
+from re2pix_node.imaging.geometry import FITS
+
+TRANSPORTS = ("raw", "compressed")
+OUTPUTS = ("segmentation", "confidence", "features", "preview", "camera_info")
+
+
+class When(enum.Enum):
+    """When a parameter may change."""
+
+    LIVE = "at any time"
+    CONFIGURE = "while unconfigured"
+    START = "at start"
+
+
+class Kind(enum.Enum):
+    """The type of a parameter, as ROS 2 calls it."""
+
+    BOOL = "bool"
+    INT = "int"
+    DOUBLE = "double"
+    STRING = "string"
+    INTS = "int[]"
+    STRINGS = "string[]"
+
+    @property
+    def entries(self) -> "Kind | None":
+        """What a list holds; None for a single value."""
+        return {Kind.INTS: Kind.INT, Kind.STRINGS: Kind.STRING}.get(self)
+
+    @property
+    def noun(self) -> str:
+        """What a refused value should have been."""
+        return _NOUNS[self]
+
+
+_NOUNS = {
+    Kind.BOOL: "true or false",
+    Kind.INT: "a whole number",
+    Kind.DOUBLE: "a number",
+    Kind.STRING: "text",
+    Kind.INTS: "a list of whole numbers, as in [0, 3]",
+    Kind.STRINGS: "a list of names, as in [a, b]",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. Range and choices hold for every entry of a list. Text without choices must not be empty."""
+
+    name: str
+    kind: Kind
+    default: Any
+    when: When
+    low: float | None = None
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    description: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """The range or the choices in words; empty where any value of the type will do."""
+        if self.choices:
+            return "one of " + ", ".join(choice or "'' (empty)" for choice in self.choices)
+        return f"from {self.low} to {self.high}" if self.low is not None else ""
+
+
+# fmt: off
+# A table: the facts of a parameter in one line, what it means in the next.
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("bundle", Kind.STRING, DEFAULT_BUNDLE, When.CONFIGURE,
+        description="Folder of the model bundle, or the name of one that ships."),
+    Parameter("engine", Kind.STRING, "auto", When.CONFIGURE, choices=ENGINES,
+        description="What runs the model."),
+    Parameter("precision", Kind.STRING, "auto", When.CONFIGURE, choices=PRECISIONS,
+        description="Numbers the engine computes with."),
+    Parameter("threads", Kind.INT, 0, When.CONFIGURE, low=0, high=256,
+        description="Threads of the engine; 0 uses every core that the process may run on."),
+    Parameter("fit", Kind.STRING, "", When.CONFIGURE, choices=("", *FITS),
+        description="How frames are made to fit the model; empty: as the bundle says."),
+    Parameter("image_transport", Kind.STRING, "raw", When.CONFIGURE, choices=TRANSPORTS,
+        description="Type of ~/input/image: sensor_msgs/Image or sensor_msgs/CompressedImage."),
+    Parameter("horizons", Kind.INTS, (), When.CONFIGURE, low=0, high=99,
+        description="Which moments are published: k stands for the topics ~/output/h<k>, 0 for now; empty: all."),
+    Parameter("outputs", Kind.STRINGS, OUTPUTS, When.CONFIGURE, choices=OUTPUTS,
+        description="Which outputs get topics. Those that nobody subscribes to are not computed either way."),
+    Parameter("skill_window", Kind.DOUBLE, 10.0, When.CONFIGURE, low=1, high=600,
+        description="Seconds of the past over which the live skill is measured."),
+    Parameter("autostart", Kind.BOOL, True, When.START,
+        description="Configure and activate at start, without waiting to be told."),
+    Parameter("max_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=1000,
+        description="Most frames taken in a second of their stamps, in Hz; 0 takes every frame."),
+    Parameter("max_age", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=3600,
+        description="Frames older than this many seconds by the node's clock are dropped; 0 drops none."),
+    Parameter("seed", Kind.INT, 0, When.LIVE, low=0, high=2**31 - 1,
+        description="Seed from which stochastic forecasters draw."),
+    Parameter("preview_rate", Kind.DOUBLE, 5.0, When.LIVE, low=0, high=60,
+        description="Most previews published in a second, in Hz; 0 publishes none."),
+    Parameter("render_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=60,
+        description="Most forecasts drawn as pictures in a second of their stamps, in Hz; 0 draws none. Drawn is what "
+        "has a subscriber on ~/output/h<k>/image, by bundles that can."),
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A value for every parameter, each of its own type and allowed."""
+
+    bundle: str
+    engine: str
+    precision: str
+    threads: int
+    fit: str
+    image_transport: str
+    horizons: tuple[int, ...]
+    outputs: tuple[str, ...]
+    skill_window: float
+    autostart: bool
+    max_rate: float
+    max_age: float
+    seed: int
+    preview_rate: float
+    render_rate: float
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """Settings from what a user gave; defaults for the rest. The first value that is not allowed is an error."""
+        given = {parameter.name: values.get(parameter.name, parameter.default) for parameter in PARAMETERS}
+        for parameter in PARAMETERS:
+            if fault := complaint(parameter, given[parameter.name]):
+                raise Re2pixError(fault)
+        return cls(**{parameter.name: _coerced(parameter.kind, given[parameter.name]) for parameter in PARAMETERS})
+
+
+def complaint(parameter: Parameter, value: Any) -> str | None:
+    """Why the value is refused, in one line; None when it is allowed."""
+    name, kind = parameter.name, parameter.kind
+    if kind.entries is None:
+        entries, subject, verb = [value], name, "is"
+    elif isinstance(value, list | tuple | array.array):
+        entries, subject, verb = list(value), f"entries of {name}", "one is"
+    else:
+        return f"{name} must be {kind.noun}, is {_shown(value)}"
+    for entry in entries:
+        if fault := _fault(parameter, kind.entries or kind, entry):
+            return f"{subject} must {fault}, {verb} {_shown(entry)}"
+    return None
+
+
+def _fault(parameter: Parameter, kind: Kind, value: Any) -> str | None:
+    if not _is(kind, value):
+        return f"be {kind.noun}"
+    if parameter.choices and value not in parameter.choices:
+        return f"be {parameter.allowed}"
+    if kind is Kind.STRING and not parameter.choices and not value:
+        return "not be empty"
+    if parameter.low is not None and not parameter.low <= value <= parameter.high:
+        return f"lie {parameter.allowed}"
+    return None
+
+
+def _is(kind: Kind, value: Any) -> bool:
+    if isinstance(value, bool):  # which Python takes for a whole number
+        return kind is Kind.BOOL
+    if kind is Kind.DOUBLE:
+        return isinstance(value, int | float)  # people write max_rate:=10
+    return isinstance(value, {Kind.INT: int, Kind.STRING: str}.get(kind, ()))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, array.array):
+        value = list(value)
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _coerced(kind: Kind, value: Any) -> Any:
+    if kind.entries is not None:
+        return tuple(dict.fromkeys(value))  # each entry once
+    return float(value) if kind is Kind.DOUBLE else value
+
+
+def page() -> str:
+    """docs/parameters.md."""
+    rows = [
+        "| name | type | default | allowed | may change | what |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| `{p.name}` | {p.kind.value} | `{_yaml(p.default)}` | {p.allowed} | {p.when.value} | {_markdown(p)} |"
+            for p in PARAMETERS
+        ),
+    ]
+    return _PAGE.format(table="\n".join(rows), live=When.LIVE.value, unconfigured=When.CONFIGURE.value)
+
+
+def _markdown(parameter: Parameter) -> str:
+    return parameter.description.replace("<", "\\<")  # h<k> is no HTML
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "''"
+
+
+_PAGE = """\
+# Parameters
+
+*Made from re2pix_node/ros/parameters.py by `python -m re2pix_node.ros.parameters > docs/parameters.md`.*
+
+{table}
+
+A value that is not allowed is refused, with the reason: at start the node ends with exit code 2, later the old value
+stays. Of several values set at once (`set_parameters_atomically`), one bad value refuses all.
+
+## Setting them
+
+At start, on the command line:
+
+```
+ros2 run re2pix_node re2pix_node --ros-args -p bundle:=models/mine -p max_rate:=10 -p "outputs:=[segmentation]"
+```
+
+or in a file, given with `--ros-args --params-file my.yaml`; `/**` stands for any node name and namespace:
+
+```yaml
+/**:
+  ros__parameters:
+    engine: onnxruntime
+    horizons: [0, 3]
+    max_age: 0.2
+```
+
+Those that may change {live} take effect with the next frame:
+
+```
+ros2 param set /re2pix_node max_rate 5.0
+```
+
+Those that may change {unconfigured} are read when the node is configured:
+
+```
+ros2 lifecycle set /re2pix_node deactivate
+ros2 lifecycle set /re2pix_node cleanup
+ros2 param set /re2pix_node fit pad
+ros2 lifecycle set /re2pix_node configure
+ros2 lifecycle set /re2pix_node activate
+```
+
+## Quality of service
+
+The QoS of a topic is set by parameters of its own, at start only. Their names hold the full name of the topic, after
+remapping, then `subscription` or `publisher`, then the policy (`reliability`, `history` or `depth`):
+
+```yaml
+/**:
+  ros__parameters:
+    qos_overrides:
+      /camera/image:
+        subscription:
+          reliability: reliable   # or best_effort
+          depth: 5
+```
+
+`ros2 param list /re2pix_node` shows those there are. A camera that only offers best effort never reaches a subscription
+that wants reliable; the log then says so and names both sides.
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,152 @@
+"""From pictures with labels of one's own to a bundle that says those labels, by the commands of docs/train.md."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from re2pix_node.bundle.reader import read_bundle
+from re2pix_node.cli import main
+from re2pix_node.engines import open_engine
+from re2pix_node.footage.label_space import LabelSpace
+from re2pix_node.pipeline.pipeline import Pipeline
+from re2pix_node.training.export import _classes, _frames
+from re2pix_node.training.run_file import read_run_file
+from re2pix_node.training.stored import read_stored
+from tests.support import drive
+from tests.support.made_runs import (
+    CLASSES,
+    HEIGHT,
+    WIDTH,
+    make_footage,
+    own_mask,
+    run_fields,
+    write_pictures,
+    write_run,
+)
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    make_footage(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(footage: Path) -> Path:
+    """A run with every step, made by the commands."""
+    write_run(footage / "run.yaml")
+    for step in ("pca", "head", "forecaster"):
+        assert main(["train", step, str(footage / "run.yaml"), "-o", str(footage / "run")]) == 0
+    return footage / "run"
+
+
+def test_every_step_leaves_its_result_and_is_not_done_twice(
+    trained: Path, footage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {name: trained / name for name in ("basis.npz", "head/checkpoint.pt", "forecaster/checkpoint.pt")}
+    before = {name: file.stat().st_mtime_ns for name, file in files.items()}
+    for step, said in (("pca", "12 of 288 channels keep"), ("head", "mIoU"), ("forecaster", "SmoothL1 is")):
+        assert main(["train", step, str(footage / "run.yaml"), "-o", str(trained)]) == 0
+        shown = capsys.readouterr()
+        assert said in shown.out
+        assert "encoding" not in shown.err
+    assert {name: file.stat().st_mtime_ns for name, file in files.items()} == before
+
+
+def test_own_labels_become_a_bundle_that_says_them(
+    trained: Path, footage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second run takes features and forecaster of the first, and learns nothing but labels."""
+    write_pictures(footage / "mine", frames=12, start=2.0, labelled=1)
+    head = {"labels": "data", "steps": 60, "batch": 8, "learning_rate": 0.02, "val_every": 60, "val_batches": 2}
+    fields = {
+        "name": "mine",
+        "base": "run",
+        "data": {"train": [{"path": "mine"}]},
+        "head": {**head, "model": {"width": 32}, "moving": ["air"]},
+    }
+    (footage / "mine.yaml").write_text(yaml.safe_dump(fields))
+    assert main(["train", "head", str(footage / "mine.yaml"), "-o", str(footage / "mine-run")]) == 0
+    assert "on what it was trained on: there is no data.val" in capsys.readouterr().out
+    bundle_folder = footage / "bundle"
+    arguments = ["--name", "own-labels", "--version", "3", "--licence", "MIT", "--description", "Air and ground."]
+    assert main(["export", str(footage / "mine-run"), "-o", str(bundle_folder), *arguments]) == 0
+
+    manifest = read_bundle(bundle_folder).manifest
+    assert (manifest.name, manifest.version, manifest.licence) == ("own-labels", "3", "MIT")
+    assert {c.id: (c.name, c.moving) for c in manifest.labels.classes} == {3: ("ground", False), 7: ("air", True)}
+    assert [p.licence for p in manifest.provenance] == ["Apache-2.0", "MIT"]
+    assert {score.metric for score in manifest.scores} >= {"miou of now", "ece of now"}
+    assert main(["check", str(bundle_folder)]) == 0
+
+    engine, attempts = open_engine(read_bundle(bundle_folder), "onnxruntime", "fp32")
+    assert attempts[-1].proof is not None
+    assert attempts[-1].proof.relative_l2 < 1e-3
+    pipeline = Pipeline(read_bundle(bundle_folder), engine)
+    forecast = None
+    for i in range(8):
+        forecast = pipeline.observe(drive.frame(2.0 + i / 7, WIDTH, HEIGHT), i * 10**9 // 7) or forecast
+    assert forecast is not None
+    labels = forecast.labels[0]
+    assert labels.shape == (3, HEIGHT // 4, WIDTH // 4)
+    assert set(np.unique(labels).tolist()) == set(CLASSES)
+    truth = own_mask(drive.frame(2.0, WIDTH, HEIGHT))[2::4, 2::4]
+    known = truth != 255
+    assert (labels[0] == truth)[known].mean() > 0.9
+    assert read_stored(footage / "mine-run/head/weights.pt")["temperature"] != 1
+
+
+def test_classes_get_colours_that_differ_and_cityscapes_its_own() -> None:
+    names = ("car", "Traffic_Light", "forklift", "rack", "pallet")
+    made = _classes(LabelSpace((1, 2, 4, 8, 9), names), ("forklift",))
+    assert [c.color for c in made[:2]] == [(0, 0, 142), (250, 170, 30)]
+    assert len({c.color for c in made}) == 5
+    assert [c.moving for c in made] == [True, False, True, False, False]
+
+
+def test_without_its_footage_a_run_is_proved_on_drawn_frames(tmp_path: Path) -> None:
+    frames = _frames(read_run_file(write_run(tmp_path / "run.yaml")))
+    assert frames.shape == (3, HEIGHT, WIDTH, 3)
+    assert (frames[0] != frames[1]).any()
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(list(words)) == 2
+    shown = capsys.readouterr()
+    (line,) = shown.err.splitlines()
+    return line
+
+
+def test_what_is_missing_is_one_line_with_the_command(
+    footage: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(write_run(footage / "again.yaml"))
+    line = refusal(capsys, "train", "head", run, "-o", str(tmp_path / "new"))
+    assert "basis.npz: is missing: make it first: re2pix train pca" in line
+    line = refusal(capsys, "export", str(tmp_path / "nothing"), "-o", str(tmp_path / "bundle"))
+    assert "is no run, it has no run.yaml" in line
+    line = refusal(capsys, "export", str(trained), "-o", str(footage))
+    assert "exists already: choose another name, or replace it with --force" in line
+
+
+def test_changed_settings_are_refused_and_force_starts_anew(
+    footage: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = {**run_fields()["head"], "steps": 2}
+    other = str(write_run(footage / "other.yaml", head=quick))
+    assert "head.steps is another" in refusal(capsys, "train", "head", other, "-o", str(trained))
+    assert main(["train", "head", other, "-o", str(trained), "--force"]) == 0
+    assert read_stored(trained / "head/checkpoint.pt")["step"] == 2
+
+
+def test_without_pytorch_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "accelerate" else find(name))
+    line = refusal(capsys, "train", "pca", str(tmp_path / "run.yaml"), "-o", str(tmp_path / "out"))
+    assert line == "re2pix train: needs accelerate, which the node does not: pip install -r requirements/train.txt"

@@ -1,0 +1,303 @@
+"""The renderer's process: it draws as the renderer does, gives way to others, and costs no more than itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from re2pix_node.bundle.reader import Bundle
+from re2pix_node.engines import open_engine
+from re2pix_node.errors import EngineError, NotFiniteError
+from re2pix_node.pipeline.pipeline import Pipeline
+from re2pix_node.render import process as render_process
+from re2pix_node.render.process import RenderProcess
+from re2pix_node.render.renderer import Renderer, Scene
+from tests.support import faulty_bundle
+from tests.support.processes import has_ended, starved, stop_for_good, wait_until_ended
+from tests.support.ros_node import READY, environment
+from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
+
+THREADS = 2  # with one, OpenVINO 2025.4 swallows what a graph throws
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return faulty_bundle.make_faulty_bundle(tmp_path_factory.mktemp("bundles") / "faulty")
+
+
+@pytest.fixture(scope="module")
+def process(bundle: Bundle) -> Iterator[RenderProcess]:
+    """For tests after which it still draws."""
+    process = RenderProcess(bundle, THREADS)
+    try:
+        process.ready(READY)
+        yield process
+    finally:
+        process.close()
+
+
+def scene_of(bundle: Bundle, fault: tuple[int, int, int] | None = None, k: int = 2) -> Scene:
+    pipeline = Pipeline(bundle, open_engine(bundle, "onnxruntime")[0], seed=3)
+    forecasts = [pipeline.observe(faulty_bundle.picture(0.1 * i, fault), i * 10**8) for i in range(8)]
+    assert forecasts[-1] is not None
+    return pipeline.scene(forecasts[-1], k)
+
+
+def test_it_draws_what_the_renderer_draws(bundle: Bundle, process: RenderProcess) -> None:
+    renderer = Renderer(bundle, THREADS)
+    for k in (1, 3):
+        scene = scene_of(bundle, k=k)
+        picture = process.draw(scene)
+        assert picture.shape == (128, 256, 3)
+        assert picture.dtype == np.uint8
+        np.testing.assert_array_equal(picture, renderer.draw(scene))
+
+
+def test_its_name_is_that_of_the_engine(bundle: Bundle) -> None:
+    process = RenderProcess(bundle, THREADS)
+    try:
+        assert process.ready(READY) == Renderer(bundle, THREADS).name
+    finally:
+        process.close()
+    assert wait_until_ended(process.pid)
+
+
+def test_every_thread_of_it_gives_way(process: RenderProcess) -> None:
+    threads = list(Path(f"/proc/{process.pid}/task").iterdir())
+    assert len(threads) > 1
+    policies = {int((thread / "stat").read_text().rpartition(")")[2].split()[38]) for thread in threads}
+    assert policies == {os.SCHED_IDLE}
+    # In our session: the kernel shares processors among sessions before it looks at policies.
+    assert os.getsid(process.pid) == os.getsid(0)
+
+
+def test_it_knows_neither_ros_nor_what_its_parent_runs(process: RenderProcess) -> None:
+    mapped = Path(f"/proc/{process.pid}/maps").read_text()
+    assert "numpy" in mapped
+    assert "rclpy" not in mapped
+    assert "rcutils" not in mapped
+
+
+def test_ctrl_c_does_not_reach_it(bundle: Bundle, process: RenderProcess) -> None:
+    os.kill(process.pid, signal.SIGINT)
+    assert process.draw(scene_of(bundle)).shape == (128, 256, 3)
+
+
+def test_ctrl_c_does_not_reach_it_while_it_starts(bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    process = RenderProcess(bundle, THREADS)
+    try:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.02)
+        process.ready(READY)
+    finally:
+        process.close()
+    assert "Traceback" not in capfd.readouterr().err
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # of this thread
+
+
+def test_it_runs_nothing_that_lies_in_the_working_directory(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yaml", "numpy", "signal"):
+        (tmp_path / f"{name}.py").write_text("import os; os._exit(99)")
+    monkeypatch.chdir(tmp_path)
+    process = RenderProcess(bundle, THREADS)
+    try:
+        assert process.ready(READY)
+    finally:
+        process.close()
+
+
+@pytest.mark.parametrize("fault", [faulty_bundle.RENDERER_NAN, faulty_bundle.RENDERER_INF])
+def test_a_picture_that_is_not_finite_costs_that_picture(
+    bundle: Bundle, process: RenderProcess, fault: tuple[int, int, int]
+) -> None:
+    with pytest.raises(NotFiniteError, match="not finite"):
+        process.draw(scene_of(bundle, fault))
+    assert process.draw(scene_of(bundle)).shape == (128, 256, 3)
+
+
+@pytest.fixture
+def fresh(bundle: Bundle) -> Iterator[RenderProcess]:
+    """For tests after which there is nothing left of it."""
+    process = RenderProcess(bundle, THREADS)
+    try:
+        process.ready(READY)
+        yield process
+        assert wait_until_ended(process.pid), "it goes on"
+    finally:
+        process.close()
+
+
+def test_a_graph_that_throws_ends_it(bundle: Bundle, fresh: RenderProcess) -> None:
+    with pytest.raises(EngineError, match=r"render failed: .*Conv"):
+        fresh.draw(scene_of(bundle, faulty_bundle.RENDERER_THROWS))
+
+
+def test_a_process_that_is_killed_is_told_as_such(bundle: Bundle, fresh: RenderProcess) -> None:
+    os.kill(fresh.pid, signal.SIGKILL)
+    with pytest.raises(EngineError, match="the renderer was ended by SIGKILL"):
+        fresh.draw(scene_of(bundle))
+
+
+def test_a_process_that_hangs_is_ended(bundle: Bundle, fresh: RenderProcess) -> None:
+    scene = scene_of(bundle)
+    os.kill(fresh.pid, signal.SIGSTOP)
+    with pytest.raises(EngineError, match=r"the renderer was ended: it took more than 0\.5 s, .*\(it hangs\)"):
+        fresh.draw(scene, timeout=0.5)
+
+
+@contextmanager
+def held_ten_times_a_second(process: RenderProcess, seconds: float) -> Iterator[None]:
+    """For so long of each tenth, as by frames."""
+    over = threading.Event()
+
+    def hold() -> None:
+        while not over.wait(0.1 - seconds):
+            with process.held():
+                time.sleep(seconds)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_process_that_no_processor_has_time_for_does_not_hang(bundle: Bundle, fresh: RenderProcess) -> None:
+    scene = scene_of(bundle)
+    with held_ten_times_a_second(fresh, 0.06), ExitStack() as busy:
+        busy.enter_context(starved(fresh.pid))
+        threading.Timer(2.0, busy.close).start()
+        begun = time.monotonic()
+        assert fresh.draw(scene, timeout=0.5).shape == (128, 256, 3)
+        assert time.monotonic() - begun > 1.0
+    fresh.kill()
+
+
+NEVER_DONE = """
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import pbkdf2_hmac
+from re2pix_node.render.child import _give_way
+
+def main():
+    _give_way()
+    with ThreadPoolExecutor(8) as threads:
+        [threads.submit(pbkdf2_hmac, "sha256", b"", b"", 2**31 - 1) for _ in range(8)]
+"""
+
+
+@pytest.fixture
+def never_done(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RenderProcess]:
+    """One that works, on all its threads, and never answers."""
+    (tmp_path / "never_done.py").write_text(NEVER_DONE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(render_process, "CHILD", "never_done")
+    process = RenderProcess(bundle, THREADS)
+    try:
+        deadline = time.monotonic() + READY
+        while len(list(Path(f"/proc/{process.pid}/task").iterdir())) < 9:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.close()
+
+
+def test_a_process_that_hangs_at_work_is_ended_however_often_it_is_held(never_done: RenderProcess) -> None:
+    watchdog = threading.Timer(READY, never_done.kill)
+    watchdog.start()
+    with held_ten_times_a_second(never_done, 0.07), pytest.raises(EngineError, match=r"it took more than 0\.3 s"):
+        never_done.ready(timeout=0.3)
+    watchdog.cancel()
+
+
+def test_to_end_it_waits_for_no_processor(never_done: RenderProcess) -> None:
+    with starved(never_done.pid, 12):  # each of its threads has to have its turn, once in some ten seconds
+        time.sleep(1.0)
+        begun = time.monotonic()
+        never_done.close()
+        assert time.monotonic() - begun < 5
+    assert wait_until_ended(never_done.pid)
+
+
+def test_it_does_nothing_while_it_is_held(bundle: Bundle, fresh: RenderProcess) -> None:
+    scene, drawn = scene_of(bundle), list[object]()
+    with fresh.held():
+        thread = threading.Thread(target=lambda: drawn.append(fresh.draw(scene, timeout=1.0)))
+        thread.start()
+        thread.join(3.0)  # longer than it may hang
+        assert not drawn
+    thread.join(60)
+    assert len(drawn) == 1
+    fresh.kill()
+
+
+def test_who_stops_it_keeps_it_stopped(bundle: Bundle, fresh: RenderProcess) -> None:
+    stop_for_good(fresh.pid)
+    with fresh.held():
+        pass
+    with pytest.raises(EngineError, match=r"it took more than 0\.5 s"):
+        fresh.draw(scene_of(bundle), timeout=0.5)
+
+
+def test_another_thread_can_end_it(bundle: Bundle, fresh: RenderProcess) -> None:
+    scene = scene_of(bundle)
+    os.kill(fresh.pid, signal.SIGSTOP)  # so that it is at work
+    threading.Timer(0.3, fresh.kill).start()
+    with pytest.raises(EngineError, match="the renderer was ended by SIGKILL"):
+        fresh.draw(scene, timeout=60)
+
+
+def test_a_bundle_that_was_replaced_is_not_drawn_with(bundle: Bundle, tmp_path: Path) -> None:
+    copy = make_tiny_bundle(tmp_path / "another", tiny_manifest(render=True))
+    process = RenderProcess(Bundle(copy.path, bundle.manifest), THREADS)
+    try:
+        with pytest.raises(EngineError, match="wrong sha256"):
+            process.ready(READY)
+    finally:
+        process.close()
+
+
+def test_where_it_may_not_be_idle_it_is_nice() -> None:
+    script = (
+        "import os\n"
+        "def forbidden(*_): raise PermissionError\n"
+        "os.sched_setscheduler = forbidden\n"
+        "from re2pix_node import render_child\n"
+        "render_child._give_way()\n"
+        "print(os.nice(0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "19\n"
+
+
+def test_it_does_not_outlive_a_parent_that_is_killed(bundle: Bundle, tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib, time\n"
+        "from re2pix_node.bundle.reader import read_bundle\n"
+        "from re2pix_node.render.process import RenderProcess\n"
+        "process = RenderProcess(read_bundle(pathlib.Path(sys.argv[1])), 1)\n"
+        "process.ready(60)\n"
+        "print(process.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", script, str(bundle.path)]
+    with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        assert not has_ended(child)
+        parent.kill()
+    assert wait_until_ended(child)
