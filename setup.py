@@ -19,7 +19,7 @@ package = "re2pix_node"
 
 setup(
     name=package,
-    version="0.1.0",
+    version="0.3.0",
     description="Forecasts what a vehicle's camera is about to see, as features and segmentations, over ROS 2",
     author="re2pix_node maintainers",
     maintainer="re2pix_node maintainers",

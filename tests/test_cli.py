@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from re2pix_node import __version__
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import COMMANDS, main
 from tests.support.drive_bag import make_drive_bag
@@ -23,7 +24,7 @@ def test_the_installed_scripts_run_the_first_python_on_the_path() -> None:
             pytest.skip("ros2_ws is not on PATH: source scripts/env.sh")
         assert Path(script).read_text().splitlines()[0] == "#!/usr/bin/env python3"
     done = subprocess.run(["re2pix", "--version"], env=environment(), capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, "0.1.0")
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
 def test_doctor_runs_where_numpy_and_opencv_are_missing(tmp_path: Path) -> None:
