@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from re2pix_node import __version__
-from re2pix_node.commands.doctor import cpu_model
+from re2pix_node.common.cpu import cpu_model
 from re2pix_node.engines.tensorrt.cuda import find_device
 from re2pix_node.errors import EngineError
 

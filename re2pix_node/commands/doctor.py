@@ -1,6 +1,6 @@
 """`re2pix doctor`: what this machine can run, what is missing, and the command that adds it.
 
-Standard library only, and nothing of ours is imported: this runs where everything else is missing.
+Standard library only, and nothing of ours that needs more: this runs where everything else is missing.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from re2pix_node.common.cpu import cpu_model, cpuinfo
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "ros2_ws/install/setup.bash"  # in a checkout, after make
@@ -225,20 +227,6 @@ def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
     yield _finding("torch", outcomes["torch"], State.INFO, "pip install torch", "only export and training need it")
 
 
-def _cpuinfo(*fields: str) -> str:
-    """The first of these fields that this machine's /proc/cpuinfo has."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return next((values[field] for field in fields if field in values), "")
-
-
-def cpu_model() -> str:
-    return _cpuinfo("model name", "Model", "Hardware") or platform.processor() or platform.machine()
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -248,7 +236,7 @@ def _check_machine(_: Outcomes) -> Iterator[Finding]:
     found = f"{platform.python_version()} ({sys.executable}){'' if fits else ': 3.10 to 3.13 is needed'}"
     mend = "" if fits else f"make -C {HERE} demo PYTHON=python3.12"
     yield Finding("Python", State.OK if fits else State.MISSING, found, mend)
-    features = " ".join(feature for feature in CPU_FEATURES if feature in _cpuinfo("flags", "Features").split())
+    features = " ".join(feature for feature in CPU_FEATURES if feature in cpuinfo("flags", "Features").split())
     yield Finding("CPU", State.INFO, f"{cpu_model()}, {_cores()} cores usable; {features or 'old: no vector units'}")
     yield Finding("system", State.INFO, f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {platform.machine()}")
     memory = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())

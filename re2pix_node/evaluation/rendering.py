@@ -26,7 +26,7 @@ from re2pix_node.nets.renderer import moved_on, sample
 from re2pix_node.training.frame_encoder import feature_encoder
 from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
 from re2pix_node.training.run_folder import RunFolder
-from re2pix_node.training.steps import read_basis, read_forecaster, read_head
+from re2pix_node.training.trained import read_basis, read_forecaster, read_head
 
 Picture = NDArray[np.uint8]
 COPY, MOVED, CEILING, DRAWN, PREDICTED, TRUE = "copy", "moved", "vae", "drawn", "predicted", "true"

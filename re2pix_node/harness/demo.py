@@ -26,8 +26,7 @@ from re2pix_node.harness.node_harness import READY_SECONDS, node_parameters, run
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.pipeline.messages import mask_of, ns_of, stamp_of
 from re2pix_node.pipeline.preview import cut, moment_caption, open_video, save_picture
-from re2pix_node.recordings.reader import CameraTopic, Recording, open_recording
-from re2pix_node.recordings.replay import frame_rate
+from re2pix_node.recordings.reader import CameraTopic, Recording, frame_rate, open_recording
 from re2pix_node.ros.diagnostics import LOADING
 
 RENDER_RATE = 10.0  # Hz

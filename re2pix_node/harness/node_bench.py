@@ -17,8 +17,8 @@ from sensor_msgs.msg import Image
 from re2pix_node.bundle.locate import bundle_folder
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_arguments
-from re2pix_node.commands.doctor import cpu_model
 from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.cpu import cpu_model
 from re2pix_node.common.percentile import percentile
 from re2pix_node.common.process_usage import usage_of
 from re2pix_node.errors import Re2pixError
@@ -27,8 +27,7 @@ from re2pix_node.harness.node_harness import Drive, Rig, node_parameters, runnin
 from re2pix_node.harness.pipeline_baseline import DirectRun, measure
 from re2pix_node.pipeline.messages import stamp_of
 from re2pix_node.recordings.camera_frames import Form
-from re2pix_node.recordings.reader import open_recording
-from re2pix_node.recordings.replay import frame_rate
+from re2pix_node.recordings.reader import frame_rate, open_recording
 
 PACE, TARGET_P99 = 10.0, 120.0  # Hz, and ms from receipt of the image to forecast published
 FAST_PACE, TARGET_ADDED = 30.0, 5.0  # Hz, and ms

@@ -21,9 +21,10 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.errors import Re2pixError
-from re2pix_node.pipeline.messages import header_message, ros_types, time_message
+from re2pix_node.pipeline.messages import header_message, time_message
 from re2pix_node.recordings.camera_frames import ENCODINGS, CameraFrame, CameraFrames, Form, parse_size
 from re2pix_node.recordings.reader import open_recording
+from re2pix_node.ros.message_types import ros_types
 
 MESSAGES = {"Image": Image, "CompressedImage": CompressedImage}
 AHEAD = 8  # frames made ready before their time, so that a slow one does not disturb the rate

@@ -22,8 +22,7 @@ from re2pix_node.errors import Re2pixError
 from re2pix_node.harness.node_harness import Camera, Rig, node_parameters, running_node
 from re2pix_node.harness.player import open_lines
 from re2pix_node.pipeline.forecast_check import StampCheck
-from re2pix_node.recordings.reader import open_recording
-from re2pix_node.recordings.replay import frame_rate
+from re2pix_node.recordings.reader import frame_rate, open_recording
 
 SAMPLE_SECONDS = 10.0
 FLAT = 0.02  # of resident memory: by so much may it vary

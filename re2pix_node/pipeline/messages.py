@@ -4,10 +4,8 @@ The same code fills the messages of rclpy (the node) and of rosbags (replay, whi
 fields by keyword, and differ only in what they want for an array.
 """
 
-import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,44 +32,6 @@ class MessageTypes:
     feature_map: Any
     forecast: Any
     array: Callable[[NDArray[Any]], Any]
-
-
-@cache
-def ros_types() -> MessageTypes:
-    """rclpy's classes. Imported here: replay needs none of ROS."""
-    from builtin_interfaces.msg import Duration, Time
-    from re2pix_msgs.msg import FeatureMap, Forecast, ImageRegion
-    from sensor_msgs.msg import Image
-    from std_msgs.msg import Header
-
-    return MessageTypes(Time, Duration, Header, Image, ImageRegion, FeatureMap, Forecast, _ros_array)
-
-
-@cache
-def bag_types() -> MessageTypes:
-    """rosbags' classes."""
-    from re2pix_node.recordings.writer import message_types
-
-    types = message_types().types
-    return MessageTypes(
-        time=types["builtin_interfaces/msg/Time"],
-        duration=types["builtin_interfaces/msg/Duration"],
-        header=types["std_msgs/msg/Header"],
-        image=types["sensor_msgs/msg/Image"],
-        region=types["re2pix_msgs/msg/ImageRegion"],
-        feature_map=types["re2pix_msgs/msg/FeatureMap"],
-        forecast=types["re2pix_msgs/msg/Forecast"],
-        array=lambda values: values,
-    )
-
-
-def _ros_array(values: NDArray[Any]) -> Any:
-    # array.array is the one type that rclpy's setters take without looking at every element.
-    if values.dtype == np.bool_:
-        return values.tolist()
-    filled = array.array({"uint8": "B", "float32": "f"}[values.dtype.name])
-    filled.frombytes(np.ascontiguousarray(values).data.cast("B"))
-    return filled
 
 
 @dataclass(frozen=True)

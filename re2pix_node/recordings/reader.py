@@ -1,7 +1,9 @@
 """Camera frames out of rosbag2 recordings, without ROS: folders, single files, and what a crash left of them."""
 
 import functools
+import itertools
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -17,6 +19,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.errors import BagError
 from re2pix_node.recordings.mcap_file import MCAP_MAGIC, McapFile
 from re2pix_node.recordings.sqlite_file import SQLITE_MAGIC, SqliteFile
@@ -233,3 +236,12 @@ def _message_types() -> Typestore:
     # Camera messages are the same in every ROS 2 distribution. The definitions that newer bags carry are not looked at:
     # old bags have none, and rosbags would make code of them and run it.
     return get_typestore(Stores.ROS2_JAZZY)
+
+
+def frame_rate(recording: Recording, camera: CameraTopic, look_at: int = 50) -> float:
+    """Frames a second of a camera, by the median step between its first stamps."""
+    stamps = [frame.stamp for frame in itertools.islice(recording.frames(camera), look_at)]
+    forward = [later - earlier for earlier, later in itertools.pairwise(stamps) if later > earlier]
+    if not forward:
+        raise BagError(f"{camera.name}: its stamps do not move on, so a video has no frame rate: leave --video out")
+    return min(NANOSECONDS / statistics.median(forward), 240.0)

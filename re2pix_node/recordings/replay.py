@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import itertools
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +16,11 @@ from re2pix_node.commands.arguments import add_bundle_arguments
 from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.engines import open_engine
 from re2pix_node.engines.base import Engine
-from re2pix_node.errors import BagError, EngineError, ImageError, NotFiniteError, Re2pixError
+from re2pix_node.errors import EngineError, ImageError, NotFiniteError, Re2pixError
 from re2pix_node.imaging.decode import decode
 from re2pix_node.pipeline.messages import (
     KINDS,
     Circumstances,
-    bag_types,
     forecast_message,
     header_message,
     image_message,
@@ -32,7 +29,8 @@ from re2pix_node.pipeline.messages import (
 )
 from re2pix_node.pipeline.pipeline import Forecast, Pipeline
 from re2pix_node.pipeline.preview import Picture, VideoWriter, forecast_sheet, open_video
-from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, open_recording
+from re2pix_node.recordings.message_types import bag_types
+from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, frame_rate, open_recording
 from re2pix_node.recordings.writer import BagWriter
 from re2pix_node.render.renderer import Renderer
 
@@ -188,12 +186,3 @@ def _video(job: Job, recording: Recording, camera: CameraTopic) -> Iterator[Vide
     rate = frame_rate(recording, camera)
     with write_beside(job.video, job.replace) as partial, open_video(partial, rate) as video:
         yield video
-
-
-def frame_rate(recording: Recording, camera: CameraTopic, look_at: int = 50) -> float:
-    """Frames a second of a camera, by the median step between its first stamps."""
-    stamps = [frame.stamp for frame in itertools.islice(recording.frames(camera), look_at)]
-    forward = [later - earlier for earlier, later in itertools.pairwise(stamps) if later > earlier]
-    if not forward:
-        raise BagError(f"{camera.name}: its stamps do not move on, so a video has no frame rate: leave --video out")
-    return min(NANOSECONDS / statistics.median(forward), 240.0)

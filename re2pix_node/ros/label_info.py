@@ -5,7 +5,8 @@ import importlib.util
 from typing import Any
 
 from re2pix_node.bundle.manifest import UNLABELLED, LabelSpec
-from re2pix_node.pipeline.messages import header_message, ros_types
+from re2pix_node.pipeline.messages import header_message
+from re2pix_node.ros.message_types import ros_types
 
 
 def available() -> bool:

@@ -19,12 +19,12 @@ from re2pix_node.pipeline.messages import (
     image_message,
     output_messages,
     output_names,
-    ros_types,
 )
 from re2pix_node.pipeline.pipeline import Forecast
 from re2pix_node.pipeline.preview import Picture, encode_jpeg, forecast_sheet
 from re2pix_node.ros import label_info, qos
 from re2pix_node.ros.camera_info import scaled
+from re2pix_node.ros.message_types import ros_types
 from re2pix_node.ros.parameters import Settings
 
 PREVIEW, CAMERA_INFO = "preview", "camera_info"

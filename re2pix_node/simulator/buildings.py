@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from re2pix_node.simulator.classes import BUILDING, FENCE, TERRAIN, WALL
+from re2pix_node.footage.cityscapes_classes import BUILDING, FENCE, TERRAIN, WALL
 from re2pix_node.simulator.ground import CURB
 from re2pix_node.simulator.mesh import Array, Mesh, Paint
 from re2pix_node.simulator.plants import bush, hedge, leaf_paint, tree

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from re2pix_node.simulator.classes import IGNORE, NAMES
+from re2pix_node.footage.cityscapes_classes import IGNORE, NAMES
 from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.reader import read_drive
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from re2pix_node.simulator.classes import FENCE, IGNORE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN
+from re2pix_node.footage.cityscapes_classes import FENCE, IGNORE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN
 from re2pix_node.simulator.ground import CURB
 from re2pix_node.simulator.mesh import Array, Mesh, Paint, vector
 from re2pix_node.simulator.plants import tree

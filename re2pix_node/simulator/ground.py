@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from re2pix_node.simulator.classes import ROAD, SIDEWALK, TERRAIN
+from re2pix_node.footage.cityscapes_classes import ROAD, SIDEWALK, TERRAIN
 from re2pix_node.simulator.line import Line, bezier, crossing
 from re2pix_node.simulator.mesh import Array, Mesh, Paint
 from re2pix_node.simulator.streets import Arm, Node, Street, Town

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from re2pix_node.simulator.classes import PERSON, RIDER
+from re2pix_node.footage.cityscapes_classes import PERSON, RIDER
 from re2pix_node.simulator.mesh import Array, Mesh, Paint, vector
 from re2pix_node.simulator.textures import LAYER
 from re2pix_node.simulator.vehicles import bicycle, motorcycle

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from re2pix_node.simulator.classes import VEGETATION
+from re2pix_node.footage.cityscapes_classes import VEGETATION
 from re2pix_node.simulator.mesh import Array, Mesh, Paint
 from re2pix_node.simulator.textures import LAYER, LEAVES
 

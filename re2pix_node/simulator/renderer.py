@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from re2pix_node.errors import Re2pixError
-from re2pix_node.simulator.classes import SKY
+from re2pix_node.footage.cityscapes_classes import SKY
 from re2pix_node.simulator.mesh import FLOATS, Array, Mesh, Paint
 from re2pix_node.simulator.shaders import COLOUR, LABELS, SHADOW, SKY_DOME
 from re2pix_node.simulator.sky import Light

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from re2pix_node.footage.cityscapes_classes import ROAD
 from re2pix_node.simulator.buildings import build_side
-from re2pix_node.simulator.classes import ROAD
 from re2pix_node.simulator.furniture import furnish_side, make_stock, signals
 from re2pix_node.simulator.ground import ground_paints, lay_junction, lay_land, lay_street
 from re2pix_node.simulator.mesh import Array, Mesh, Paint

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from re2pix_node.footage.cityscapes_classes import COLOURS
 from re2pix_node.pipeline.preview import save_picture
-from re2pix_node.simulator.classes import COLOURS
 from re2pix_node.simulator.flow import flow_between, warp
 from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.reader import DriveFrame, read_drive

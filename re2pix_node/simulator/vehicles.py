@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from re2pix_node.simulator.classes import BICYCLE, BUS, CAR, MOTORCYCLE, TRUCK
+from re2pix_node.footage.cityscapes_classes import BICYCLE, BUS, CAR, MOTORCYCLE, TRUCK
 from re2pix_node.simulator.mesh import Mesh, Paint
 from re2pix_node.simulator.textures import LAYER
 

@@ -28,6 +28,7 @@ from re2pix_node.bundle.manifest import (
 )
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.errors import BundleError, DataError, TrainingError
+from re2pix_node.footage import cityscapes_classes as cityscapes
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.footage.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.imaging.geometry import fit_frame
@@ -36,14 +37,14 @@ from re2pix_node.nets.masks import Masks
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.nets.onnx_export import export_bundle
 from re2pix_node.nets.proof_frames import proof_frames
-from re2pix_node.simulator import classes as cityscapes
 from re2pix_node.training.calibration import forecast_temperatures
+from re2pix_node.training.encoded_footage import val_samples
 from re2pix_node.training.frame_encoder import feature_encoder
 from re2pix_node.training.moments import moments
 from re2pix_node.training.run_file import RunFile
 from re2pix_node.training.run_folder import RUN, RunFolder
-from re2pix_node.training.steps import read_basis, read_forecaster, read_head, val_samples
 from re2pix_node.training.stored import read_stored
+from re2pix_node.training.trained import read_basis, read_forecaster, read_head
 
 UNKNOWN = "0" * 64  # write_bundle fills in the hashes
 MOBILESAM = "https://github.com/ChaoningZhang/MobileSAM, mobile_sam.pt"

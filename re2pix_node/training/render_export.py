@@ -8,7 +8,7 @@ from re2pix_node.nets.render_vae import CELL
 from re2pix_node.nets.renderer import RenderGraph
 from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
 from re2pix_node.training.run_folder import RunFolder
-from re2pix_node.training.steps import read_forecaster
+from re2pix_node.training.trained import read_forecaster
 
 
 def render_graph(run: RunFolder) -> RenderGraph:

@@ -11,6 +11,7 @@ from re2pix_node.errors import TrainingError
 from re2pix_node.nets.finisher import Finisher
 from re2pix_node.nets.render_vae import PictureCoder, vae_facts, vae_of
 from re2pix_node.nets.renderer import Renderer
+from re2pix_node.training.encoded_footage import Clips, footage
 from re2pix_node.training.finisher import FinishLoss, FinishTask, finisher_options
 from re2pix_node.training.frame_encoder import load_backbone
 from re2pix_node.training.loop import train
@@ -18,8 +19,8 @@ from re2pix_node.training.pictures import clip_pictures
 from re2pix_node.training.renderer import RenderSamples, RenderTask, renderer_options
 from re2pix_node.training.run_file import DataEntry
 from re2pix_node.training.run_folder import RunFolder
-from re2pix_node.training.steps import Clips, footage, plain_state, read_forecaster
 from re2pix_node.training.stored import read_stored, store
+from re2pix_node.training.trained import plain_state, read_forecaster
 from re2pix_node.training.vae import Crops, VaeTask
 
 

@@ -2,31 +2,25 @@
 finisher."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from re2pix_node.common.atomic_write import write_beside
-from re2pix_node.errors import BAD_INPUT, Re2pixError, TrainingError
-from re2pix_node.footage.label_space import CITYSCAPES, LabelSpace
-from re2pix_node.nets.features import Basis
-from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.errors import BAD_INPUT, Re2pixError
+from re2pix_node.footage.label_space import CITYSCAPES
 from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space
-from re2pix_node.training.feature_cache import CachedClip, FeatureCache
-from re2pix_node.training.forecaster import ForecastTask, nano_options
-from re2pix_node.training.frame_encoder import FrameEncoder, encoder_identity, feature_encoder
-from re2pix_node.training.head import HeadTask, light_head
+from re2pix_node.training.encoded_footage import footage
+from re2pix_node.training.forecaster import ForecastTask
+from re2pix_node.training.head import HeadTask
 from re2pix_node.training.loop import StoppedError, train
 from re2pix_node.training.pca import learn_basis
 from re2pix_node.training.processes import join, leave
-from re2pix_node.training.run_file import DataEntry
 from re2pix_node.training.run_folder import RunFolder, read_run_folder, start_run
-from re2pix_node.training.stored import read_stored, store
-
-Clips = list[list[CachedClip]]
+from re2pix_node.training.stored import store
+from re2pix_node.training.trained import plain_state, read_basis, read_head
 
 
 def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
@@ -128,64 +122,3 @@ def train_head(run: RunFolder, accelerator: Accelerator) -> str:
         f"mIoU {after['miou']:.3f}, accuracy {after['accuracy']:.3f}; calibration error {after['ece']:.4f} at "
         f"temperature {task.temperature:.3f} ({before['ece']:.4f} before), on {note}"
     )
-
-
-def read_basis(run: RunFolder) -> Basis:
-    file = run.needed("pca")
-    try:
-        return Basis.from_bytes(file.read_bytes())
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(
-            f"{file}: cannot be read ({error}): make it anew with re2pix train pca ... --force"
-        ) from None
-
-
-def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
-    """The head, frozen; its classes in its own order; and its temperature."""
-    file = run.needed("head")
-    content = read_stored(file)
-    try:
-        space = LabelSpace(tuple(content["ids"]), tuple(content["names"]))
-        head = light_head(run.spec, len(space.ids))
-        head.load_state_dict(content["model"])
-        return head.eval().requires_grad_(False), space, float(content["temperature"])
-    except (KeyError, RuntimeError) as error:
-        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
-
-
-def read_forecaster(run: RunFolder) -> tuple[NanoForecaster, Mapping[str, float]]:
-    file = run.needed("forecaster")
-    content = read_stored(file)
-    net = NanoForecaster(nano_options(run.spec))
-    try:
-        net.load_state_dict(content["model"])
-        return net.eval().requires_grad_(False), content["figures"]
-    except (KeyError, RuntimeError) as error:
-        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
-
-
-def footage(run: RunFolder) -> tuple[Sequence[DataEntry], Sequence[DataEntry], Clips, Clips, str]:
-    """Encoded footage to train on and to judge by, and what the latter is; without data.val it is the former."""
-    cache, data = _cache(run), run.spec.data
-    clips, val_clips = cache.clips(data.train), cache.clips(data.val)
-    if not data.val:
-        return data.train, data.train, clips, clips, "what it was trained on: there is no data.val"
-    return data.train, data.val, clips, val_clips, ", ".join(Path(entry.path).name for entry in data.val)
-
-
-def val_samples(run: RunFolder) -> ForecastSamples:
-    """Footage to judge forecasts by."""
-    entries = run.spec.data.val or run.spec.data.train
-    return ForecastSamples(entries, _cache(run).clips(entries), run.spec.time, run.spec.seed)
-
-
-def _cache(run: RunFolder) -> FeatureCache:
-    basis, backbone = read_basis(run), run.spec.backbone
-    if len(basis.components) != run.spec.pca.channels:
-        raise TrainingError(f"{run.result('pca')}: has another number of channels than pca.channels: start pca anew")
-    encoder = FrameEncoder(feature_encoder(backbone, basis), backbone.height, backbone.width)
-    return FeatureCache(run.cache, backbone, encoder, encoder_identity(backbone, basis))
-
-
-def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}

@@ -23,10 +23,10 @@ from re2pix_node.pipeline.messages import (
     forecast_message,
     output_messages,
     output_names,
-    ros_types,
     stamp_of,
 )
 from re2pix_node.pipeline.pipeline import Forecast
+from re2pix_node.ros.message_types import ros_types
 from tests.support.ros_node import RELIABLE, ROOT, Listener, start
 
 READY = 60.0

@@ -9,8 +9,9 @@ from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.pipeline.forecast_check import StampCheck
-from re2pix_node.pipeline.messages import Circumstances, duration_message, forecast_message, ros_types, time_message
+from re2pix_node.pipeline.messages import Circumstances, duration_message, forecast_message, time_message
 from re2pix_node.pipeline.pipeline import Forecast, Pipeline
+from re2pix_node.ros.message_types import ros_types
 from tests.support import drive
 
 # A camera whose stamps are no round numbers.

@@ -12,7 +12,6 @@ from re2pix_node.imaging.decode import decode_image
 from re2pix_node.imaging.geometry import Region
 from re2pix_node.pipeline.messages import (
     Circumstances,
-    bag_types,
     duration_message,
     features_of,
     forecast_message,
@@ -21,12 +20,13 @@ from re2pix_node.pipeline.messages import (
     mask_of,
     output_messages,
     output_names,
-    ros_types,
     stamp_of,
     time_message,
 )
 from re2pix_node.pipeline.pipeline import Forecast
+from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.writer import message_types
+from re2pix_node.ros.message_types import ros_types
 
 STAMP = 1_700_000_123_456_789_012
 SPACING = 176_470_588

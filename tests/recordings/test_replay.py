@@ -12,8 +12,9 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import main
 from re2pix_node.engines import open_engine
 from re2pix_node.imaging.decode import decode, decode_image
-from re2pix_node.pipeline.messages import bag_types, header_message, image_message, mask_of, stamp_of
+from re2pix_node.pipeline.messages import header_message, image_message, mask_of, stamp_of
 from re2pix_node.pipeline.pipeline import Pipeline
+from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.reader import open_recording
 from re2pix_node.recordings.writer import BagWriter
 from re2pix_node.render.renderer import Renderer

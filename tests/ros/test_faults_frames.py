@@ -8,7 +8,8 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.pipeline.messages import header_message, ros_types
+from re2pix_node.pipeline.messages import header_message
+from re2pix_node.ros.message_types import ros_types
 from tests.support import faulty_bundle
 from tests.support.faulty_camera import FaultyCamera, context_of, filming
 from tests.support.ros_node import ERROR, READY, WARN, image, ros

@@ -10,7 +10,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.pipeline.messages import ros_types, stamp_of, time_message
+from re2pix_node.pipeline.messages import stamp_of, time_message
+from re2pix_node.ros.message_types import ros_types
 from tests.support.faulty_camera import STEP, FaultyCamera, context_of, filming, ns
 from tests.support.ros_node import ERROR, READY, RELIABLE, WARN, image, ros
 

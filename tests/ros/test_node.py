@@ -10,7 +10,8 @@ from re2pix_msgs.msg import FeatureMap, Forecast
 from sensor_msgs.msg import CompressedImage, Image
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.pipeline.messages import features_of, header_message, mask_of, ros_types, stamp_of
+from re2pix_node.pipeline.messages import features_of, header_message, mask_of, stamp_of
+from re2pix_node.ros.message_types import ros_types
 from tests.support.ros_node import ERROR, READY, Listener, listener, ros, running_node, start
 
 __all__ = ["listener", "ros"]  # fixtures

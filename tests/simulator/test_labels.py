@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from re2pix_node.simulator.classes import ROAD, SKY
+from re2pix_node.footage.cityscapes_classes import ROAD, SKY
 from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.reader import DriveFrame
 

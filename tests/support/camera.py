@@ -12,7 +12,7 @@ import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from re2pix_node.pipeline.messages import ros_types
+from re2pix_node.ros.message_types import ros_types
 from tests.support import drive
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from re2pix_node.pipeline.messages import bag_types, header_message
+from re2pix_node.pipeline.messages import header_message
+from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.writer import BagWriter, message_types
 from tests.support import drive
 

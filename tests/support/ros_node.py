@@ -22,7 +22,8 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from re2pix_node.pipeline.messages import header_message, ros_types
+from re2pix_node.pipeline.messages import header_message
+from re2pix_node.ros.message_types import ros_types
 from tests.support import drive
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,29 @@
+"""The messages of rclpy, for pipeline/messages.py to fill."""
+
+import array
+from functools import cache
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from numpy.typing import NDArray
+from re2pix_msgs.msg import FeatureMap, Forecast, ImageRegion
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from re2pix_node.pipeline.messages import MessageTypes
+
+
+@cache
+def ros_types() -> MessageTypes:
+    """rclpy's classes."""
+    return MessageTypes(Time, Duration, Header, Image, ImageRegion, FeatureMap, Forecast, _ros_array)
+
+
+def _ros_array(values: NDArray[Any]) -> Any:
+    # array.array is the one type that rclpy's setters take without looking at every element.
+    if values.dtype == np.bool_:
+        return values.tolist()
+    filled = array.array({"uint8": "B", "float32": "f"}[values.dtype.name])
+    filled.frombytes(np.ascontiguousarray(values).data.cast("B"))
+    return filled

@@ -1,0 +1,53 @@
+"""What the steps pca, head and forecaster have learnt, read from the folder of a run."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from re2pix_node.errors import TrainingError
+from re2pix_node.footage.label_space import LabelSpace
+from re2pix_node.nets.features import Basis
+from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.training.forecaster import nano_options
+from re2pix_node.training.head import light_head
+from re2pix_node.training.run_folder import RunFolder
+from re2pix_node.training.stored import read_stored
+
+
+def read_basis(run: RunFolder) -> Basis:
+    file = run.needed("pca")
+    try:
+        return Basis.from_bytes(file.read_bytes())
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"{file}: cannot be read ({error}): make it anew with re2pix train pca ... --force"
+        ) from None
+
+
+def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
+    """The head, frozen; its classes in its own order; and its temperature."""
+    file = run.needed("head")
+    content = read_stored(file)
+    try:
+        space = LabelSpace(tuple(content["ids"]), tuple(content["names"]))
+        head = light_head(run.spec, len(space.ids))
+        head.load_state_dict(content["model"])
+        return head.eval().requires_grad_(False), space, float(content["temperature"])
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
+
+
+def read_forecaster(run: RunFolder) -> tuple[NanoForecaster, Mapping[str, float]]:
+    file = run.needed("forecaster")
+    content = read_stored(file)
+    net = NanoForecaster(nano_options(run.spec))
+    try:
+        net.load_state_dict(content["model"])
+        return net.eval().requires_grad_(False), content["figures"]
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
+
+
+def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
