@@ -12,18 +12,18 @@ from re2pix_node.errors import BAD_INPUT, Re2pixError
 # Each module has add_arguments(parser) and run(options) -> exit code. Only the one that is asked for is imported:
 # `re2pix doctor` runs where what the others need is missing.
 COMMANDS = {
-    "demo": ("re2pix_node.harness.demo", "play a drive through the real node over ROS 2, and show what comes back"),
-    "play": ("re2pix_node.harness.player", "play a camera of a recording onto a ROS topic, as a camera would"),
-    "replay": ("re2pix_node.recordings.replay", "run every frame of a recording, offline, into a bag of forecasts"),
+    "demo": ("re2pix_node.commands.demo", "play a drive through the real node over ROS 2, and show what comes back"),
+    "play": ("re2pix_node.commands.play", "play a camera of a recording onto a ROS topic, as a camera would"),
+    "replay": ("re2pix_node.commands.replay", "run every frame of a recording, offline, into a bag of forecasts"),
     "build": ("re2pix_node.commands.build", "build a bundle's engines for a GPU ahead of time"),
     "check": ("re2pix_node.commands.check", "check a bundle, and prove every engine of this machine against it"),
-    "bench": ("re2pix_node.bench.measure", "time a bundle on every engine of this machine"),
+    "bench": ("re2pix_node.commands.bench", "time a bundle on every engine of this machine"),
     "bench-node": (
-        "re2pix_node.harness.node_bench",
+        "re2pix_node.commands.bench_node",
         "time the real node over ROS 2, and what ROS adds to the pipeline",
     ),
     "soak": (
-        "re2pix_node.harness.soak",
+        "re2pix_node.commands.soak",
         "run the real node for hours, and watch its memory, threads, handles and stamps",
     ),
     "simulate": ("re2pix_node.commands.simulate", "record drives through made-up streets, with exact labels"),

@@ -1,17 +1,13 @@
-"""`re2pix bench`: times, memory and share of the possible, of a bundle on every engine of this machine."""
+"""Times, memory and share of the possible, of a bundle on every engine of this machine."""
 
-import argparse
 import importlib.util
-import json
 import multiprocessing
-import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +15,16 @@ from tqdm import tqdm
 
 from re2pix_node.bench.build_bar import wait_in_sight
 from re2pix_node.bench.graph_work import GraphWork, graph_work
-from re2pix_node.bench.machine import describe_machine
-from re2pix_node.bench.official import SIZES, official_bundle
 from re2pix_node.bench.products import FOR_CPU, FOR_GPU, Products, write_products
-from re2pix_node.bench.table import bench_table
 from re2pix_node.bench.worker import STAGES, Task, Worker
 from re2pix_node.bundle.reader import Bundle, read_bundle
-from re2pix_node.commands.arguments import add_bundle_argument, add_threads_argument
-from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.common.percentile import percentile
-from re2pix_node.engines import ENGINES, PRECISIONS, RUNTIMES
+from re2pix_node.engines import RUNTIMES
 from re2pix_node.engines.base import Runtime, one_line
-from re2pix_node.errors import EngineError, Re2pixError
+from re2pix_node.errors import EngineError
 
 WARM_UP = 3  # runs, or as many as are measured where those are fewer
 GRAPHS = ("encode", "forecast")
-SCHEMA = 1  # of the JSON file
 
 Figures = dict[str, Any]
 Works = dict[str, GraphWork]
@@ -48,48 +38,6 @@ class Plan:
     precision: str
     threads: int
     runs: int
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_bundle_argument(parser)
-    parser.add_argument(
-        "--official",
-        action="append",
-        default=[],
-        choices=SIZES,
-        help="measure the published configuration of DINO-Foresight as well, with random weights; may be given twice",
-    )
-    parser.add_argument("--engine", default="auto", choices=ENGINES, help="only this one (default: all there are)")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="only this one (default: all)")
-    add_threads_argument(parser)
-    parser.add_argument("--runs", type=int, default=100, help="measured runs of each graph (default: 100)")
-    parser.add_argument("--json", type=Path, help="also write the figures, and what this machine is, to this file")
-
-
-def run(options: argparse.Namespace) -> int:
-    if options.runs < 1:
-        raise Re2pixError(f"--runs must be at least 1, is {options.runs}")
-    if options.json and not options.json.absolute().parent.is_dir():  # known now, not after minutes
-        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
-    threads = options.threads or len(os.sched_getaffinity(0))
-    plan = Plan(options.engine, options.precision, threads, options.runs)
-    bundles = [read_bundle(options.bundle), *(official_bundle(size) for size in options.official)]
-    told: Figures = {
-        "schema": SCHEMA,
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "settings": asdict(plan),
-        "bundles": [],
-    }
-    for bundle in bundles:
-        figures = bench(bundle, plan)
-        told["bundles"].append(figures)
-        print(bench_table(figures, told["machine"], threads, plan.runs), flush=True)
-    if options.json:
-        with write_beside(options.json, replace=True) as partial:
-            partial.write_text(json.dumps(told, indent=1) + "\n")
-        print(options.json)
-    return 0
 
 
 def bench(bundle: Bundle, plan: Plan) -> Figures:

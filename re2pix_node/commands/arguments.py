@@ -3,6 +3,7 @@
 import argparse
 
 from re2pix_node.bundle.locate import DEFAULT_BUNDLE, bundle_folder
+from re2pix_node.pipeline.model_choice import ModelChoice
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,3 +27,8 @@ def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         help=f"the folder of a model bundle, or the name of one that ships (default: {DEFAULT_BUNDLE})",
     )
+
+
+def model_choice(options: argparse.Namespace) -> ModelChoice:
+    """What `add_bundle_arguments` asked for."""
+    return ModelChoice(options.bundle, options.engine, options.precision, options.threads, options.fit)

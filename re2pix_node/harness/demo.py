@@ -1,6 +1,5 @@
-"""`re2pix demo`: plays a drive through the real node over ROS 2, as a camera would, and shows what comes back."""
+"""A drive through the real node over ROS 2, as a camera would play it; and what comes back, in words and pictures."""
 
-import argparse
 import bisect
 import itertools
 import math
@@ -17,7 +16,6 @@ from sensor_msgs.msg import Image
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle, read_bundle
-from re2pix_node.commands.arguments import add_bundle_arguments
 from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.common.percentile import percentile
 from re2pix_node.errors import ImageError, Re2pixError
@@ -25,8 +23,9 @@ from re2pix_node.harness.demo_video import DemoVideo, Moment, Panel
 from re2pix_node.harness.node_harness import READY_SECONDS, node_parameters, running_node
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.pipeline.messages import mask_of, ns_of, stamp_of
+from re2pix_node.pipeline.model_choice import ModelChoice
 from re2pix_node.pipeline.preview import cut, moment_caption, open_video, save_picture
-from re2pix_node.recordings.reader import CameraTopic, Recording, frame_rate, open_recording
+from re2pix_node.recordings.reader import CameraTopic, Recording
 from re2pix_node.ros.diagnostics import LOADING
 
 RENDER_RATE = 10.0  # Hz
@@ -58,42 +57,20 @@ class Seen:
         return (self.forecasts[stamp][1] - stamp) / 1e6
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_bundle_arguments(parser)
-    parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
-    parser.add_argument("--out", type=Path, default=Path("re2pix-demo"), help="folder for the video and the still")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the drive to play (default: 60; 0: all of it)")
-
-
-def run(options: argparse.Namespace) -> int:
-    bundle = read_bundle(options.bundle)
-    with open_recording(options.drive) as recording:
-        camera = recording.camera(options.topic)
-        rate = frame_rate(recording, camera)
-        frames = _count(recording, camera, options.seconds)
-        if frames < 2:
-            raise Re2pixError(f"{options.drive}: has {frames} frames, a demo needs a drive of some seconds")
-        options.out.mkdir(parents=True, exist_ok=True)
-        print(f"playing {frames} frames of {options.drive} at {rate:.1f} Hz through the node", flush=True)
-        seen = _play(options, bundle, camera, frames, frames / rate)
-        print(f"{_table(seen)}\ndrawing the video", flush=True)
-        _write_pictures(options.out, bundle, seen, recording, camera, rate)
-    return 0
-
-
-def _count(recording: Recording, camera: CameraTopic, seconds: float) -> int:
+def count_frames(recording: Recording, camera: CameraTopic, seconds: float) -> int:
     times = (frame.received for frame in recording.frames(camera))
     first = next(times, 0)
     end = first + (seconds or float("inf")) * NANOSECONDS
     return sum(1 for _ in itertools.takewhile(lambda received: received <= end, itertools.chain([first], times)))
 
 
-def _play(options: argparse.Namespace, bundle: Bundle, camera: CameraTopic, frames: int, seconds: float) -> Seen:
+def play(model: ModelChoice, drive: Path, camera: CameraTopic, frames: int, seconds: float) -> Seen:
+    """Plays so many frames of the drive through the real node."""
+    bundle = read_bundle(model.bundle)
     seen = Seen()
     draws, last = bundle.manifest.render is not None, len(bundle.manifest.time.horizons)
     drawing = {"render_rate": RENDER_RATE} if draws else {}
-    with running_node("demo", node_parameters(options, camera.type) | drawing) as rig:
+    with running_node("demo", node_parameters(model, camera.type) | drawing) as rig:
         rig.listen(Forecast, "forecast", seen.on_forecast)
         for k in range(last + 1):
             rig.listen(Image, f"h{k}/segmentation", partial(seen.on_mask, k))
@@ -102,7 +79,7 @@ def _play(options: argparse.Namespace, bundle: Bundle, camera: CameraTopic, fram
         rig.wait_until_ready()
         if draws:  # a drive is short
             rig.wait(lambda: rig.status["renderer"] not in ("", LOADING), READY_SECONDS)
-        with rig.camera(options.drive, "--topic", camera.name, "--frames", frames) as player:
+        with rig.camera(drive, "--topic", camera.name, "--frames", frames) as player:
             player.finish(2 * seconds + 30)
             rig.settle()
             seen.sent = player.sent()
@@ -112,7 +89,7 @@ def _play(options: argparse.Namespace, bundle: Bundle, camera: CameraTopic, fram
     return seen
 
 
-def _table(seen: Seen) -> str:
+def table(seen: Seen) -> str:
     told = seen.status
     stamps = sorted(seen.forecasts)
     latencies = [seen.latency(stamp) for stamp in stamps]
@@ -154,7 +131,7 @@ def _horizons(forecasts: list[Any]) -> list[str]:
     return [f"{horizon / NANOSECONDS:.2f} s" for horizon in medians]
 
 
-def _write_pictures(
+def write_pictures(
     out: Path, bundle: Bundle, seen: Seen, recording: Recording, camera: CameraTopic, rate: float
 ) -> None:
     video_path, still_path = out / "demo.webm", out / "demo.png"

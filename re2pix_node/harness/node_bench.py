@@ -1,33 +1,24 @@
-"""`re2pix bench-node`: does the node keep up with a camera, and what does ROS add to the pipeline?"""
+"""Does the node keep up with a camera, and what does ROS add to the pipeline?"""
 
-import argparse
-import json
 import multiprocessing
-import platform
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from re2pix_msgs.msg import Forecast
 from sensor_msgs.msg import Image
 
-from re2pix_node.bundle.locate import bundle_folder
 from re2pix_node.bundle.reader import read_bundle
-from re2pix_node.commands.arguments import add_bundle_arguments
-from re2pix_node.common.atomic_write import write_beside
-from re2pix_node.common.cpu import cpu_model
 from re2pix_node.common.percentile import percentile
 from re2pix_node.common.process_usage import usage_of
 from re2pix_node.errors import Re2pixError
-from re2pix_node.harness import render_bench
 from re2pix_node.harness.node_harness import Drive, Rig, node_parameters, running_node
 from re2pix_node.harness.pipeline_baseline import DirectRun, measure
 from re2pix_node.pipeline.messages import stamp_of
+from re2pix_node.pipeline.model_choice import ModelChoice
 from re2pix_node.recordings.camera_frames import Form
-from re2pix_node.recordings.reader import frame_rate, open_recording
 
 PACE, TARGET_P99 = 10.0, 120.0  # Hz, and ms from receipt of the image to forecast published
 FAST_PACE, TARGET_ADDED = 30.0, 5.0  # Hz, and ms
@@ -54,68 +45,17 @@ class Play:
         self.latencies.append((time.time_ns() - stamp_of(message.header)) / 1e6)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_bundle_arguments(parser)
-    parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
-    parser.add_argument(
-        "--fast",
-        type=bundle_folder,
-        metavar="B",
-        help=f"a bundle that keeps up with {FAST_PACE:.0f} Hz here, to see what ROS adds (default: as --bundle)",
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help=f"at {PACE:.0f} Hz (default: 60)")
-    parser.add_argument("--frames", type=int, default=900, help=f"at {FAST_PACE:.0f} Hz (default: 900)")
-    parser.add_argument(
-        "--render",
-        type=float,
-        metavar="HZ",
-        help="measure instead what drawing pictures of so many forecasts a second does to forecasts: off and on in "
-        f"turns for --seconds, at {PACE:.0f} Hz",
-    )
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-
-
-def run(options: argparse.Namespace) -> int:
-    if options.seconds <= 0 or options.frames < ROUNDS:
-        raise Re2pixError(f"--seconds must be above 0 and --frames at least {ROUNDS}")
-    if options.render is not None and not 0 < options.render <= 60:
-        raise Re2pixError(f"--render must lie above 0 and up to 60 Hz, is {options.render:g}")
-    if options.json and not options.json.parent.is_dir():
-        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
-    with open_recording(options.drive) as recording:
-        camera = recording.camera(options.topic)
-        drive = Drive(options.drive, camera, frame_rate(recording, camera))
-    print(f"{cpu_model()}; milliseconds, median (p99)", flush=True)
-    rows = {}
-    if options.render:
-        rows["rendering"] = render_bench.measure(options, drive, PACE)
-        print(render_bench.text(rows["rendering"]))
-    else:
-        rows["keeping_up"] = _keeping_up(options, drive)
-        print(_keeping_up_text(rows["keeping_up"]), flush=True)
-        options.bundle = options.fast or options.bundle
-        rows["ros"] = _added(options, drive)
-        print(_added_text(rows["ros"]))
-    if options.json:
-        figures = {"cpu": cpu_model(), "system": platform.platform(), **rows}
-        with write_beside(options.json, replace=True) as partial:
-            partial.write_text(json.dumps(figures, indent=1) + "\n")
-        print(options.json)
-    return 0
-
-
-def _keeping_up(options: argparse.Namespace, drive: Drive) -> Figures:
+def keeping_up(model: ModelChoice, drive: Drive, seconds: float) -> Figures:
     """The camera as it is, at 10 Hz."""
     play = Play()
-    with running_node("bench", node_parameters(options, drive.camera.type) | {"preview_rate": 0.0}) as rig:
-        horizons = len(read_bundle(options.bundle).manifest.time.horizons)
+    with running_node("bench", node_parameters(model, drive.camera.type) | {"preview_rate": 0.0}) as rig:
+        horizons = len(read_bundle(model.bundle).manifest.time.horizons)
         _listen(rig, play, horizons)
-        _play(rig, play, drive, PACE, round(PACE * options.seconds))
+        _play(rig, play, drive, PACE, round(PACE * seconds))
         figures = _figures(rig, play)
     drops = figures["lost"] + figures["overtaken"] + figures["undecodable"]
     return {
-        "bundle": options.bundle.name,
+        "bundle": model.bundle.name,
         "rate_hz": PACE,
         "horizons": horizons,
         **figures,
@@ -124,17 +64,17 @@ def _keeping_up(options: argparse.Namespace, drive: Drive) -> Figures:
     }
 
 
-def _added(options: argparse.Namespace, drive: Drive) -> Figures:
+def added(model: ModelChoice, drive: Drive, frames: int) -> Figures:
     """Full-HD frames at 30 Hz, to the node and to the pipeline alone in turns."""
     play = Play()
-    share = options.frames // ROUNDS
+    share = frames // ROUNDS
     direct = DirectRun(
         drive.path, drive.camera.name, FULL_HD, FAST_PACE, share,
-        options.bundle, options.engine, options.precision, options.threads, options.fit,
+        model.bundle, model.engine, model.precision, model.threads, model.fit,
     )  # fmt: skip
     alone: list[float] = []
-    with running_node("bench", node_parameters(options, "Image") | {"preview_rate": 0.0}) as rig:
-        _listen(rig, play, len(read_bundle(options.bundle).manifest.time.horizons))
+    with running_node("bench", node_parameters(model, "Image") | {"preview_rate": 0.0}) as rig:
+        _listen(rig, play, len(read_bundle(model.bundle).manifest.time.horizons))
         for _ in range(ROUNDS):
             alone += _measure_alone(direct)
             _play(rig, play, drive, FAST_PACE, share, "--size", "1920x1080", "--as", "bgr8")
@@ -142,7 +82,7 @@ def _added(options: argparse.Namespace, drive: Drive) -> Figures:
     model = sum(figures["stages_ms"][stage] for stage in MODEL_STAGES)
     added = figures["p50_ms"] - model
     return {
-        "bundle": options.bundle.name,
+        "bundle": model.bundle.name,
         "rate_hz": FAST_PACE,
         **figures,
         "alone_p50_ms": 1e3 * statistics.median(alone),
@@ -204,12 +144,12 @@ def _figures(rig: Rig, play: Play) -> Figures:
     }
 
 
-def _keeping_up_text(row: Figures) -> str:
+def keeping_up_text(row: Figures) -> str:
     title = f"{row['bundle']} on {row['engine']}, camera at {row['rate_hz']:.0f} Hz, {row['horizons']} horizons heard"
     return _table(title, {**_rows(row), f"no drops, p99 at most {TARGET_P99:.0f}": _judged(row)})
 
 
-def _added_text(row: Figures) -> str:
+def added_text(row: Figures) -> str:
     title = f"{row['bundle']} on {row['engine']}, 1920x1080 bgr8 at {row['rate_hz']:.0f} Hz, in turns with no ROS"
     alone = f"{row['alone_p50_ms']:.1f} ({row['alone_p99_ms']:.1f})"
     rows = {

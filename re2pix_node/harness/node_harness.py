@@ -1,6 +1,5 @@
 """The real node as a process of its own, a camera before it and an ear behind it: for demo, bench-node and soak."""
 
-import argparse
 import contextlib
 import json
 import os
@@ -24,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from re2pix_node.common import subprocess_python
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness.player import end_on_signals
+from re2pix_node.pipeline.model_choice import ModelChoice
 from re2pix_node.recordings.reader import CameraTopic
 
 READY_SECONDS = 60.0  # for the node to load and prove an engine
@@ -167,14 +167,14 @@ class Camera:
             self._sent.update(dict.fromkeys(map(int, whole.split())))
 
 
-def node_parameters(options: argparse.Namespace, message_type: str) -> dict[str, object]:
-    """What the command-line options of `add_bundle_arguments` are called in the node."""
+def node_parameters(model: ModelChoice, message_type: str) -> dict[str, object]:
+    """What the choice of a model is called in the node."""
     return {
-        "bundle": options.bundle,
-        "engine": options.engine,
-        "precision": options.precision,
-        "threads": options.threads,
-        "fit": options.fit or "",
+        "bundle": model.bundle,
+        "engine": model.engine,
+        "precision": model.precision,
+        "threads": model.threads,
+        "fit": model.fit or "",
         "image_transport": "raw" if message_type == "Image" else "compressed",
     }
 

@@ -1,15 +1,12 @@
-"""`re2pix play`: one camera of a recording onto a ROS topic, at real time, as a camera would."""
+"""One camera of a recording onto a ROS topic, at real time, as a camera would."""
 
-import argparse
-import contextlib
 import itertools
-import json
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -22,8 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.errors import Re2pixError
 from re2pix_node.pipeline.messages import header_message, time_message
-from re2pix_node.recordings.camera_frames import ENCODINGS, CameraFrame, CameraFrames, Form, parse_size
-from re2pix_node.recordings.reader import open_recording
+from re2pix_node.recordings.camera_frames import CameraFrame, CameraFrames
 from re2pix_node.ros.message_types import ros_types
 
 MESSAGES = {"Image": Image, "CompressedImage": CompressedImage}
@@ -33,45 +29,6 @@ TICK = 0.025  # s between messages on /clock, as ros2 bag play has it
 SETTLE = 0.5  # s in which the other side, too, comes to know that we are connected; and the last frame gets away
 
 T = TypeVar("T")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recording", type=Path, help="a rosbag2 folder (MCAP or sqlite3) or an .mcap file")
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
-    parser.add_argument("--to", metavar="TOPIC", help="the topic to publish on (default: as recorded)")
-    parser.add_argument("--rate", type=float, default=1.0, help="2 plays twice as fast (default: 1, real time)")
-    parser.add_argument("--as", dest="encoding", choices=ENCODINGS, help="convert frames (default: as recorded)")
-    parser.add_argument("--size", type=parse_size, metavar="WxH", help="resize frames (default: as recorded)")
-    parser.add_argument("--frames", type=int, default=0, help="end after so many frames (0: at the end)")
-    parser.add_argument("--loop", action="store_true", help="start over at the end; recorded stamps jump back then")
-    parser.add_argument("--restamp", action="store_true", help="stamp frames with the time they are sent at")
-    parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
-    parser.add_argument("--wait", action="store_true", help="start when somebody subscribes")
-    parser.add_argument("--stamps", type=Path, metavar="FILE", help="write the stamps sent (ns), one to a line")
-
-
-def run(options: argparse.Namespace) -> int:
-    if not options.rate > 0:
-        raise Re2pixError(f"--rate must be above 0, is {options.rate:g}")
-    if options.clock and options.restamp:
-        raise Re2pixError("--clock tells the time of the recording, --restamp the present: choose one of them")
-    end_on_signals()
-    with contextlib.ExitStack() as stack:
-        recording = stack.enter_context(open_recording(options.recording))
-        camera = recording.camera(options.topic)
-        form = Form(options.encoding, options.size)
-        stamps = stack.enter_context(open_lines(options.stamps)) if options.stamps else None
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(rclpy.try_shutdown)
-        frames = CameraFrames(recording, camera, form)
-        message_type = MESSAGES[form.message_type(camera)]
-        player = _Player(message_type, options.to or camera.name, options, stamps)
-        with contextlib.suppress(KeyboardInterrupt):  # the usual end of --loop
-            player.play(frames)
-    if recording.problem:
-        print(f"re2pix play: {recording.problem}", file=sys.stderr)
-    print(json.dumps({"frames": player.sent, "undecodable": frames.undecodable, "late_s": round(player.late, 3)}))
-    return 0
 
 
 def end_on_signals() -> None:
@@ -88,20 +45,39 @@ def open_lines(path: Path) -> TextIO:
         raise Re2pixError(f"{path}: cannot be written ({error.strerror}): choose another place") from error
 
 
-class _Player:
-    """Sends each frame at its time."""
+@dataclass(frozen=True)
+class Pace:
+    """How a recording is played."""
 
-    def __init__(self, message_type: type, topic: str, options: argparse.Namespace, stamps: TextIO | None) -> None:
+    rate: float = 1.0  # 2 plays twice as fast
+    frames: int = 0  # 0: all of them
+    loop: bool = False
+    restamp: bool = False
+    clock: bool = False
+    wait: bool = False
+
+
+class Player:
+    """Sends each frame at its time. Used as a context, in which rclpy runs."""
+
+    def __init__(self, message_type: str, topic: str, options: Pace, stamps: TextIO | None) -> None:
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         self._options = options
         self._stamps = stamps
-        self._message_type = message_type
+        self._message_type = MESSAGES[message_type]
         node = rclpy.create_node("re2pix_play", start_parameter_services=False, enable_rosout=False)
         # As camera drivers do: an image that is lost is not sent again.
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._images = node.create_publisher(message_type, topic, newest)
+        self._images = node.create_publisher(self._message_type, topic, newest)
         self._clock = node.create_publisher(Clock, "/clock", 1) if options.clock else None
         self.sent = 0
         self.late = 0.0  # s that the play was held up, all in all
+
+    def __enter__(self) -> "Player":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        rclpy.try_shutdown()
 
     def play(self, frames: CameraFrames) -> None:
         schedule = scheduled(frames, self._options.loop)

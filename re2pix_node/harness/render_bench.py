@@ -1,6 +1,5 @@
 """`re2pix bench-node --render`: do forecasts notice that pictures are drawn? Off and on in turns, within one run."""
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from re2pix_node.common.percentile import percentile
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness.node_harness import Drive, Rig, node_parameters, running_node
 from re2pix_node.pipeline.messages import ns_of, stamp_of
+from re2pix_node.pipeline.model_choice import ModelChoice
 
 TURN, DISCARDED = 5.0, 1.0  # s of each turn, and those at its beginning that do not count
 FIRST_SECONDS = 120.0  # for the renderer to load, and to draw its first picture
@@ -43,14 +43,14 @@ class Ear:
         self.ages[stamp_of(message.header)] = ns_of(message.age) / 1e6
 
 
-def measure(options: argparse.Namespace, drive: Drive, pace: float) -> Figures:
-    """`--seconds` of the drive with frames at `pace` (Hz)."""
-    bundle = read_bundle(options.bundle)
+def measure(model: ModelChoice, drive: Drive, pace: float, render_rate: float, seconds: float) -> Figures:
+    """So many seconds of the drive with frames at `pace` (Hz)."""
+    bundle = read_bundle(model.bundle)
     if bundle.manifest.render is None:
         raise Re2pixError(f"{bundle.path}: has no render graph: --render measures bundles that have one")
     ear = Ear()
     horizons = len(bundle.manifest.time.horizons)
-    with running_node("bench", node_parameters(options, drive.camera.type) | {"preview_rate": 0.0}) as rig:
+    with running_node("bench", node_parameters(model, drive.camera.type) | {"preview_rate": 0.0}) as rig:
         rig.listen(Forecast, "forecast", ear.on_forecast)
         for k in range(1, horizons + 1):
             rig.listen(Image, f"h{k}/segmentation", lambda mask: None)
@@ -58,9 +58,9 @@ def measure(options: argparse.Namespace, drive: Drive, pace: float) -> Figures:
         rig.wait_until_ready()
         words = ("--topic", drive.camera.name, "--rate", pace / drive.rate, "--loop")
         with rig.camera(drive.path, *words) as camera:
-            _draw_the_first(rig, options.render)
+            _draw_the_first(rig, render_rate)
             before = _rest(rig)
-            turns = _take_turns(rig, options.render, max(1, round(options.seconds / TURN / 2)))
+            turns = _take_turns(rig, render_rate, max(1, round(seconds / TURN / 2)))
             told = _rest(rig)
             sent = camera.sent()
     off, on = (_column([turn for turn in turns if turn.drawing is drawing], sent, ear) for drawing in (False, True))
@@ -68,11 +68,11 @@ def measure(options: argparse.Namespace, drive: Drive, pace: float) -> Figures:
     pictures = {name: int(told[name]) - int(before[name]) for name in counted}
     fair = on["rate_hz"] >= (1 - WITHIN) * off["rate_hz"] and on["p99_ms"] <= (1 + WITHIN) * off["p99_ms"]
     return {
-        "bundle": options.bundle.name,
+        "bundle": model.bundle.name,
         "engine": told["engine"],
         "renderer": told["renderer"],
         "camera_hz": pace,
-        "render_rate_hz": options.render,
+        "render_rate_hz": render_rate,
         "turn_s": TURN,
         "horizons": horizons,
         "off": off,

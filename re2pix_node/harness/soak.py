@@ -1,6 +1,5 @@
-"""`re2pix soak`: the real node for hours on a looping drive; what it holds must not grow, no stamp may be wrong."""
+"""The real node for hours on a looping drive; what it holds must not grow, no stamp may be wrong."""
 
-import argparse
 import csv
 import itertools
 import statistics
@@ -16,13 +15,13 @@ from re2pix_msgs.msg import Forecast
 from sensor_msgs.msg import Image
 
 from re2pix_node.bundle.reader import read_bundle
-from re2pix_node.commands.arguments import add_bundle_arguments
 from re2pix_node.common.process_usage import usage_of
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness.node_harness import Camera, Rig, node_parameters, running_node
 from re2pix_node.harness.player import open_lines
 from re2pix_node.pipeline.forecast_check import StampCheck
-from re2pix_node.recordings.reader import frame_rate, open_recording
+from re2pix_node.pipeline.model_choice import ModelChoice
+from re2pix_node.recordings.reader import CameraTopic
 
 SAMPLE_SECONDS = 10.0
 FLAT = 0.02  # of resident memory: by so much may it vary
@@ -57,43 +56,36 @@ class Ear:
         self.wrong.update(self.check.faults(message, time.time_ns(), self.camera.has_sent))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_bundle_arguments(parser)
-    parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic; it is looped")
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
-    parser.add_argument("--seconds", type=float, default=3600.0, help="how long (default: an hour)")
-    parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
-    parser.add_argument("--log", type=Path, metavar="CSV", help="also write every sample to this file, as it is taken")
+@dataclass(frozen=True)
+class Watched:
+    """What came of it."""
+
+    samples: list[Sample]
+    wrong: Counter[str]
+    sent: int
+    status: Mapping[str, str]  # the node's diagnostics at the end
 
 
-def run(options: argparse.Namespace) -> int:
-    if not (options.seconds > 0 and options.rate > 0):
-        raise Re2pixError(f"--seconds and --rate must be above 0, are {options.seconds:g} and {options.rate:g}")
-    bundle = read_bundle(options.bundle)
-    with open_recording(options.drive) as recording:
-        topic = recording.camera(options.topic)
-        speed = options.rate / frame_rate(recording, topic)
+def watch_node(
+    model: ModelChoice, drive: Path, topic: CameraTopic, speed: float, seconds: float, log: Path | None
+) -> Watched:
+    """The drive in a loop to the real node, and a sample of it every few seconds."""
+    bundle = read_bundle(model.bundle)
     with ExitStack() as stack:
-        log = stack.enter_context(open_lines(options.log)) if options.log else None
-        rig = stack.enter_context(running_node("soak", node_parameters(options, topic.type)))
+        lines = stack.enter_context(open_lines(log)) if log else None
+        rig = stack.enter_context(running_node("soak", node_parameters(model, topic.type)))
         words = ("--topic", topic.name, "--loop", "--rate", speed)
         ear = Ear(StampCheck(bundle.manifest.time))
         rig.listen(Forecast, "forecast", ear.on_forecast)
         for k in range(len(bundle.manifest.time.horizons) + 1):
             rig.listen(Image, f"h{k}/segmentation", lambda mask: None)
         rig.wait_until_ready()
-        with rig.camera(options.drive, *words) as camera:
+        with rig.camera(drive, *words) as camera:
             ear.camera = camera
-            samples = _watch(rig, camera, ear, options.seconds, log)
+            samples = _watch(rig, camera, ear, seconds, lines)
             rig.settle()
             sent = len(camera.sent())
-        status = rig.status
-    print(f"frames: {sent} sent, {status['frames received']} received, {status['frames overtaken']} overtaken")
-    faults = verdict(samples, ear.wrong, options.seconds)
-    for fault in faults:
-        print(f"soak: {fault}")
-    print("soak: " + ("failed" if faults else "passed"))
-    return 1 if faults else 0
+        return Watched(samples, ear.wrong, sent, rig.status)
 
 
 def _watch(rig: Rig, camera: Camera, ear: Ear, seconds: float, log: TextIO | None) -> list[Sample]:

@@ -23,7 +23,7 @@ from rcl_interfaces.srv import GetParameters
 from re2pix_msgs.msg import Forecast
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.harness.player import add_arguments
+from re2pix_node.commands.play import add_arguments
 from re2pix_node.pipeline.messages import stamp_of
 from tests.support.ros_node import READY, ROOT, Listener, listener, ros, start  # noqa: F401
 

@@ -1,0 +1,48 @@
+"""`re2pix replay`: a recording through the pipeline, into a bag of forecasts."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from re2pix_node.bundle.reader import read_bundle
+from re2pix_node.commands.arguments import add_bundle_arguments
+from re2pix_node.engines import open_engine
+from re2pix_node.errors import Re2pixError
+from re2pix_node.pipeline.messages import KINDS
+from re2pix_node.recordings.replay import Job, replay
+from re2pix_node.render.renderer import Renderer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recording", type=Path, metavar="IN", help="a rosbag2 folder (MCAP or sqlite3) or an .mcap file"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the rosbag2 folder to write")
+    add_bundle_arguments(parser)
+    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--outputs", default="segmentation,confidence", help="of segmentation, confidence, features")
+    parser.add_argument("--render", action="store_true", help="also draw each forecast: a picture at every horizon")
+    parser.add_argument("--video", type=Path, help="also write a preview video (.webm or .mp4)")
+    parser.add_argument("--force", action="store_true", help="replace OUT and the video where they exist")
+
+
+def run(options: argparse.Namespace) -> int:
+    kinds = [kind.strip() for kind in options.outputs.split(",")]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise Re2pixError(f"there is no output '{kind}': choose of {', '.join(KINDS)}")
+    bundle = read_bundle(options.bundle)
+    engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
+    renderer = Renderer(bundle, options.threads) if options.render else None
+    job = Job(options.recording, options.output, options.topic, kinds, options.video, options.force)
+    done = replay(job, bundle, engine, options.fit, progress=sys.stderr.isatty(), renderer=renderer)
+    for note in done.notes:
+        print(f"re2pix replay: {note}", file=sys.stderr)
+    rate = done.frames / done.seconds
+    print(
+        f"{done.frames} frames, {done.forecasts} forecasts, {done.undecodable} undecodable; {rate:.1f} frames a second"
+    )
+    print(f"engine {engine.name} {engine.precision}{f', pictures by {renderer.name}' if renderer else ''}")
+    for written in filter(None, (options.video, options.output)):
+        print(written)
+    return 0
