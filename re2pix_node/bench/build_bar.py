@@ -4,12 +4,12 @@ import time
 
 from tqdm import tqdm
 
-from re2pix_node.engines.base import Build
+from re2pix_node.engines.base import BuildInProgress
 
 LAYOUT = "{percentage:3.0f}%|{bar:30}| {elapsed} {desc}"
 
 
-def wait_in_sight(build: Build) -> None:
+def wait_in_sight(build: BuildInProgress) -> None:
     """Until it is done; whoever interrupts the waiting ends the build."""
     try:
         with tqdm(total=100, bar_format=LAYOUT, leave=False, disable=None) as bar:

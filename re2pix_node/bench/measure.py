@@ -16,7 +16,7 @@ from tqdm import tqdm
 from re2pix_node.bench.build_bar import wait_in_sight
 from re2pix_node.bench.graph_work import GraphWork, graph_work
 from re2pix_node.bench.products import FOR_CPU, FOR_GPU, Products, write_products
-from re2pix_node.bench.worker import STAGES, Task, Worker
+from re2pix_node.bench.worker import STAGES, BenchTask, Worker
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.common.percentile import percentile
 from re2pix_node.engines import RUNTIMES
@@ -31,7 +31,7 @@ Works = dict[str, GraphWork]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure, whatever the bundle."""
 
     engine: str
@@ -40,7 +40,7 @@ class Plan:
     runs: int
 
 
-def bench(bundle: Bundle, plan: Plan) -> Figures:
+def bench(bundle: Bundle, plan: BenchPlan) -> Figures:
     """Every engine's figures; EngineError where none can be had."""
     works = _works(bundle)
     passed_over: list[str] = []
@@ -49,7 +49,7 @@ def bench(bundle: Bundle, plan: Plan) -> Figures:
         for runtime, precision in _chosen(plan, passed_over):
             try:
                 have_built(runtime, bundle, precision)
-                worker = Worker(Task(bundle.path, runtime.name, precision, plan.threads))
+                worker = Worker(BenchTask(bundle.path, runtime.name, precision, plan.threads))
             except EngineError as error:
                 passed_over.append(str(error))
                 continue
@@ -84,7 +84,7 @@ def _work(bundle: Bundle, graph: str) -> GraphWork | None:
     return graph_work(bundle.graph(graph))
 
 
-def _chosen(plan: Plan, passed_over: list[str]) -> Iterator[tuple[Runtime, str]]:
+def _chosen(plan: BenchPlan, passed_over: list[str]) -> Iterator[tuple[Runtime, str]]:
     for runtime in RUNTIMES:
         if plan.engine not in ("auto", runtime.name):
             continue

@@ -29,7 +29,7 @@ STAGES = ("encode", "forecast", "end_to_end")
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchTask:
     bundle: Path
     engine: str
     precision: str
@@ -40,7 +40,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryUse:
     """Bytes that the engine took at most, loading included."""
 
     host: int
@@ -50,7 +50,7 @@ class Memory:
 class Worker:
     """The engine's process, as the benchmark sees it. Whatever fails in it is an EngineError here."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: BenchTask) -> None:
         self.task = task
         context = multiprocessing.get_context("spawn")  # a fork would share the memory that is to be measured
         self._pipe, theirs = context.Pipe()
@@ -72,7 +72,7 @@ class Worker:
         """Seconds that each of STAGES took, run once."""
         return self._ask("turn")  # type: ignore[no-any-return]
 
-    def memory(self) -> Memory:
+    def memory(self) -> MemoryUse:
         """To be asked before `roof`, which takes memory of its own."""
         return self._ask("memory")  # type: ignore[no-any-return]
 
@@ -103,7 +103,7 @@ class Worker:
         return answer
 
 
-def _serve(pipe: Connection, task: Task) -> None:
+def _serve(pipe: Connection, task: BenchTask) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks, who then ends us
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
@@ -130,7 +130,7 @@ def _end_with_the_parent() -> None:
 class _Subject:
     """The loaded engine."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: BenchTask) -> None:
         self._runtime = next(runtime for runtime in RUNTIMES if runtime.name == task.engine)
         self._task = task
         # Not `read_bundle`, which holds the graphs for a while: the memory of that would hide the engine's.
@@ -161,9 +161,9 @@ class _Subject:
         )
         return {stage: _seconds(run) for stage, run in zip(STAGES, runs, strict=True)}
 
-    def memory(self) -> Memory:
+    def memory(self) -> MemoryUse:
         gpu = None if self._gpu is None else max(0, _gpu_memory(self._gpu) - self._gpu_before)
-        return Memory(_memory_line("VmHWM") - self._host_before, gpu)
+        return MemoryUse(_memory_line("VmHWM") - self._host_before, gpu)
 
     def roof(self, folder: Path, products: Products) -> Roof:
         bundle = Bundle(folder, read_manifest(folder))

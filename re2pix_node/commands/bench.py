@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from re2pix_node.bench.machine import describe_machine
-from re2pix_node.bench.measure import Figures, Plan, bench
+from re2pix_node.bench.measure import BenchPlan, Figures, bench
 from re2pix_node.bench.official import SIZES, official_bundle
 from re2pix_node.bench.table import bench_table
 from re2pix_node.bundle.reader import read_bundle
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json and not options.json.absolute().parent.is_dir():  # known now, not after minutes
         raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
     threads = options.threads or len(os.sched_getaffinity(0))
-    plan = Plan(options.engine, options.precision, threads, options.runs)
+    plan = BenchPlan(options.engine, options.precision, threads, options.runs)
     bundles = [read_bundle(options.bundle), *(official_bundle(size) for size in options.official)]
     told: Figures = {
         "schema": SCHEMA,

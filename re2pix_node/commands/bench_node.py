@@ -13,7 +13,7 @@ from re2pix_node.common.cpu import cpu_model
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness import render_bench
 from re2pix_node.harness.node_bench import FAST_PACE, PACE, ROUNDS, added, added_text, keeping_up, keeping_up_text
-from re2pix_node.harness.node_harness import Drive
+from re2pix_node.harness.node_harness import PlayedDrive
 from re2pix_node.recordings.reader import frame_rate, open_recording
 
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     model = model_choice(options)
     with open_recording(options.drive) as recording:
         camera = recording.camera(options.topic)
-        drive = Drive(options.drive, camera, frame_rate(recording, camera))
+        drive = PlayedDrive(options.drive, camera, frame_rate(recording, camera))
     print(f"{cpu_model()}; milliseconds, median (p99)", flush=True)
     rows = {}
     if options.render:

@@ -10,7 +10,7 @@ from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.engines import try_engine
 from re2pix_node.engines.cache import EngineCache
 from re2pix_node.engines.tensorrt.bindings import RTX, TENSORRT
-from re2pix_node.engines.tensorrt.building import Build, Job
+from re2pix_node.engines.tensorrt.building import EngineBuild, EngineJob
 from re2pix_node.engines.tensorrt.cuda import Device
 from re2pix_node.engines.tensorrt.engine import ANY, RUNTIME, engine_jobs, precisions, usable
 from re2pix_node.errors import EngineError, Re2pixError
@@ -74,7 +74,7 @@ def _for_this_machine(bundle: Bundle, precision: str, force: bool) -> None:
     raise EngineError(f"no engine reproduces {bundle.path}: {'; '.join(faults)}")
 
 
-def _fault(bundle: Bundle, jobs: list[Job], precision: str, force: bool) -> str:
+def _fault(bundle: Bundle, jobs: list[EngineJob], precision: str, force: bool) -> str:
     """Builds, loads and proves; says what went wrong, if anything did."""
     try:
         _build(jobs, force)
@@ -86,10 +86,10 @@ def _fault(bundle: Bundle, jobs: list[Job], precision: str, force: bool) -> str:
     return "" if engine else str(attempt)
 
 
-def _build(jobs: list[Job], force: bool) -> None:
+def _build(jobs: list[EngineJob], force: bool) -> None:
     cache = EngineCache()
     start = time.monotonic()
-    build = Build(cache, jobs, force)
+    build = EngineBuild(cache, jobs, force)
     if force or not all(cache.has(job.key) for job in jobs):
         print(f"building {', '.join(job.what for job in jobs)}; this can take minutes", flush=True)
     wait_in_sight(build)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from re2pix_node.bundle.manifest import TimeSpec
     from re2pix_node.bundle.reader import Bundle
     from re2pix_node.engines.base import Engine
-    from re2pix_node.evaluation.model import Model
-    from re2pix_node.evaluation.scoring import Drive
+    from re2pix_node.evaluation.model import EvaluatedModel
+    from re2pix_node.evaluation.scoring import ScoredDrive
     from re2pix_node.footage.clips import Clip, Sample
 
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from re2pix_node.engines import open_engine
     from re2pix_node.evaluation.classes import classes_for
     from re2pix_node.evaluation.judge import judge
-    from re2pix_node.evaluation.model import Model
+    from re2pix_node.evaluation.model import EvaluatedModel
     from re2pix_node.evaluation.ranking import ranking
     from re2pix_node.evaluation.table import table
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     apart = _open(options.ridge_data)
     ridge_drives = _drives(apart, [classes.of_bundle] * len(apart), bundle.manifest.time, options)
     engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
-    model = Model(bundle.manifest, engine, options.fit)
+    model = EvaluatedModel(bundle.manifest, engine, options.fit)
     result, counted = judge(model, classes, drives, options.every, baselines, ridge_drives, _progress)
     result = _how(options, bundle, engine, model) | result
     result["ranking"] = ranking(counted, result["reference"])
@@ -107,16 +107,16 @@ def _open(paths: Sequence[Path]) -> list["Clip"]:
 
 def _drives(
     clips: Sequence["Clip"], tables: Sequence[Any], time: "TimeSpec", options: argparse.Namespace
-) -> list["Drive"]:
-    from re2pix_node.evaluation.scoring import Drive
+) -> list["ScoredDrive"]:
+    from re2pix_node.evaluation.scoring import ScoredDrive
     from re2pix_node.footage.clips import samples
 
-    def drive(clip: "Clip", of_labels: Any) -> "Drive":
+    def drive(clip: "Clip", of_labels: Any) -> "ScoredDrive":
         def each(every: int) -> Iterator["Sample"]:
             for sample in samples(clip, time, every, options.labelled_only):
                 yield _unlabelled(sample) if options.ignore_labels else sample
 
-        return Drive(clip.name, each, of_labels)
+        return ScoredDrive(clip.name, each, of_labels)
 
     return [drive(clip, of_labels) for clip, of_labels in zip(clips, tables, strict=True)]
 
@@ -125,7 +125,7 @@ def _unlabelled(sample: "Sample") -> "Sample":
     return dataclasses.replace(sample, now_labels=None, future_labels=(None,) * len(sample.future_labels))
 
 
-def _how(options: argparse.Namespace, bundle: "Bundle", engine: "Engine", model: "Model") -> dict[str, Any]:
+def _how(options: argparse.Namespace, bundle: "Bundle", engine: "Engine", model: "EvaluatedModel") -> dict[str, Any]:
     """What was run, on what, and how fast: the rate at which frames came in and forecasts out."""
     # The median: a first run warms up, and other work on the machine hits some runs and not others.
     encode, forecast = (statistics.median(model.seconds[graph]) for graph in ("encode", "forecast"))
@@ -143,7 +143,7 @@ def _how(options: argparse.Namespace, bundle: "Bundle", engine: "Engine", model:
     }
 
 
-def _progress(drives: Sequence["Drive"], doing: str) -> Iterable["Drive"]:
+def _progress(drives: Sequence["ScoredDrive"], doing: str) -> Iterable["ScoredDrive"]:
     from tqdm import tqdm
 
     return tqdm(drives, desc=doing, unit="clip", disable=not sys.stderr.isatty(), file=sys.stderr)

@@ -9,8 +9,8 @@ from re2pix_node.commands.arguments import add_bundle_arguments
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import Re2pixError
 from re2pix_node.pipeline.messages import KINDS
-from re2pix_node.recordings.replay import Job, replay
-from re2pix_node.render.renderer import Renderer
+from re2pix_node.recordings.replay import ReplayJob, replay
+from re2pix_node.render.renderer import PictureRenderer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
             raise Re2pixError(f"there is no output '{kind}': choose of {', '.join(KINDS)}")
     bundle = read_bundle(options.bundle)
     engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
-    renderer = Renderer(bundle, options.threads) if options.render else None
-    job = Job(options.recording, options.output, options.topic, kinds, options.video, options.force)
+    renderer = PictureRenderer(bundle, options.threads) if options.render else None
+    job = ReplayJob(options.recording, options.output, options.topic, kinds, options.video, options.force)
     done = replay(job, bundle, engine, options.fit, progress=sys.stderr.isatty(), renderer=renderer)
     for note in done.notes:
         print(f"re2pix replay: {note}", file=sys.stderr)

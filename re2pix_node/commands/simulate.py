@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from re2pix_node.common.atomic_write import remove
 from re2pix_node.errors import Re2pixError
-from re2pix_node.simulator.recorder import TOPICS, Plan, record
+from re2pix_node.simulator.recorder import TOPICS, RecordingPlan, record
 from re2pix_node.simulator.splits import SPLITS
 
 
@@ -24,10 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--split", nargs=2, metavar=("NAME", "COUNT"), help=f"the first drives of a split: {', '.join(SPLITS)}"
     )
-    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="length of a drive (default: 20)")
-    parser.add_argument("--rate", type=float, default=Plan.rate, help="frames a second (default: 17)")
+    parser.add_argument("--seconds", type=float, default=RecordingPlan.seconds, help="length of a drive (default: 20)")
+    parser.add_argument("--rate", type=float, default=RecordingPlan.rate, help="frames a second (default: 17)")
     parser.add_argument("--size", default="448x224", metavar="WxH", help="size of the pictures (default: 448x224)")
-    parser.add_argument("--quality", type=int, default=Plan.quality, help="of the JPEGs, 1 to 100 (default: 90)")
+    parser.add_argument(
+        "--quality", type=int, default=RecordingPlan.quality, help="of the JPEGs, 1 to 100 (default: 90)"
+    )
     parser.add_argument(
         "--topics", default=",".join(TOPICS), help="what to record, of the default: %(default)s (depth is the largest)"
     )
@@ -70,7 +72,7 @@ def _sweep(path: Path) -> None:
             remove(rest)
 
 
-def _plan(options: argparse.Namespace) -> Plan:
+def _plan(options: argparse.Namespace) -> RecordingPlan:
     width, _, height = options.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and all(16 <= int(side) <= 4096 for side in (width, height))):
         raise SimulateError(f"--size {options.size}: is no size of 16x16 to 4096x4096: write it as 448x224")
@@ -84,7 +86,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     for name in topics:
         if name not in TOPICS:
             raise SimulateError(f"--topics: there is no '{name}': choose of {', '.join(TOPICS)}")
-    return Plan(options.seconds, options.rate, (int(width), int(height)), options.quality, topics)
+    return RecordingPlan(options.seconds, options.rate, (int(width), int(height)), options.quality, topics)
 
 
 def _seeds(options: argparse.Namespace) -> range:

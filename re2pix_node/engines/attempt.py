@@ -9,7 +9,7 @@ from re2pix_node.errors import BundleError
 
 
 @dataclass(frozen=True)
-class Attempt:
+class EngineAttempt:
     """What became of one engine at one precision."""
 
     engine: str
@@ -23,7 +23,7 @@ class Attempt:
         return f"{self.engine} {self.precision}: {self.fault or 'proved'}{figures}"
 
 
-def try_engine(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -> tuple[Engine | None, Attempt]:
+def try_engine(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -> tuple[Engine | None, EngineAttempt]:
     """Loads and proves one engine. What is wrong with the bundle itself is raised: no other engine would mend it."""
     try:
         engine = runtime.load(bundle, precision, threads)
@@ -31,7 +31,7 @@ def try_engine(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -
     except BundleError:
         raise
     except Exception as error:  # whatever a runtime throws must cost that engine and no more
-        return None, Attempt(runtime.name, precision, None, one_line(error))
+        return None, EngineAttempt(runtime.name, precision, None, one_line(error))
     if proof.faults:
-        return None, Attempt(runtime.name, precision, proof, "; ".join(proof.faults))
-    return engine, Attempt(runtime.name, precision, proof, None)
+        return None, EngineAttempt(runtime.name, precision, proof, "; ".join(proof.faults))
+    return engine, EngineAttempt(runtime.name, precision, proof, None)

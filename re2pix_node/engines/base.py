@@ -15,7 +15,7 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ForecastArrays:
     """What the forecast graph gives."""
 
     features: NDArray[Any]  # [samples, horizons, h, w, channels]
@@ -33,7 +33,7 @@ class Engine(Protocol):
     def encode(self, frame: NDArray[Any]) -> Features:
         """Features of one picture, u8 [1, H, W, 3] RGB."""
 
-    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> Outputs:
+    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> ForecastArrays:
         """The forecast from T encoded frames, oldest first; stochastic ones take noise (`draw_noise`)."""
 
     def upload(self, features: NDArray[Any]) -> Features:
@@ -53,7 +53,7 @@ class Graph(Protocol):
 
 
 @dataclass(frozen=True)
-class Progress:
+class BuildProgress:
     """How far a build is."""
 
     percent: float
@@ -61,10 +61,10 @@ class Progress:
     phase: str
 
 
-class Build(Protocol):
+class BuildInProgress(Protocol):
     """An engine that is being built in the background."""
 
-    def progress(self) -> Progress: ...
+    def progress(self) -> BuildProgress: ...
 
     def done(self) -> bool: ...
 
@@ -84,7 +84,7 @@ class Runtime:
     load: Callable[[Bundle, str, int], Engine]  # bundle, precision, threads
     # Of runtimes whose engines take minutes to build: whether one is there already, and how to begin.
     ready: Callable[[Bundle, str], bool] | None = None
-    start_build: Callable[[Bundle, str], Build] | None = None
+    start_build: Callable[[Bundle, str], BuildInProgress] | None = None
     # Of runtimes that work in host memory: one graph by itself, from its bytes, precision and threads.
     load_graph: Callable[[bytes, str, int], Graph] | None = None
 
@@ -102,11 +102,11 @@ class HostEngine:
     def encode(self, frame: NDArray[Any]) -> Features:
         return self._run(self._encode, "encode", {"frame": frame})["features"]
 
-    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> Outputs:
+    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> ForecastArrays:
         inputs = {f"context_{i}": features for i, features in enumerate(context)}
         if noise is not None:
             inputs["noise"] = noise
-        return Outputs(**self._run(self._forecast, "forecast", inputs))
+        return ForecastArrays(**self._run(self._forecast, "forecast", inputs))
 
     def upload(self, features: NDArray[Any]) -> Features:
         return features

@@ -13,7 +13,7 @@ NAME = "onnxruntime"
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
-class _Graph:
+class _OnnxruntimeGraph:
     def __init__(self, data: bytes, threads: int) -> None:
         import onnxruntime
 
@@ -46,7 +46,7 @@ def version() -> str:
 
 
 def load_graph(data: bytes, precision: str, threads: int) -> Graph:
-    return _Graph(data, threads)
+    return _OnnxruntimeGraph(data, threads)
 
 
 def _load(bundle: Bundle, precision: str, threads: int) -> Engine:

@@ -15,7 +15,7 @@ NAME = "openvino"
 _HINTS = {"bf16": "bf16", "fp32": "f32"}
 
 
-class _Graph:
+class _OpenvinoGraph:
     def __init__(self, core: "openvino.Core", data: bytes, precision: str, threads: int) -> None:
         config = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -65,14 +65,14 @@ def _precisions() -> list[str]:
 
 def load_graph(data: bytes, precision: str, threads: int) -> Graph:
     """One graph by itself, for those who have no bundle yet."""
-    return _Graph(_import().Core(), data, precision, threads)
+    return _OpenvinoGraph(_import().Core(), data, precision, threads)
 
 
 def _load(bundle: Bundle, precision: str, threads: int) -> Engine:
     core = _import().Core()
 
     def load(data: bytes) -> Graph:
-        return _Graph(core, data, precision, threads)
+        return _OpenvinoGraph(core, data, precision, threads)
 
     return load_host_engine(NAME, precision, version(), bundle, load)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines import onnxruntime, openvino
-from re2pix_node.engines.attempt import Attempt, try_engine
+from re2pix_node.engines.attempt import EngineAttempt, try_engine
 from re2pix_node.engines.base import Engine, Runtime, one_line
 from re2pix_node.engines.tensorrt import engine as tensorrt
 from re2pix_node.engines.upgrade import Upgrade
@@ -41,7 +41,7 @@ class EngineSupply:
             raise EngineError(f"there is no engine '{engine}': choose one of {', '.join(ENGINES)}")
         if precision not in PRECISIONS:
             raise EngineError(f"there is no precision '{precision}': choose one of {', '.join(PRECISIONS)}")
-        self.attempts: list[Attempt] = []
+        self.attempts: list[EngineAttempt] = []
         self._bundle = bundle
         self._engine = engine
         self._precision = precision
@@ -75,7 +75,7 @@ class EngineSupply:
         assert self._rung is not None
         runtime, precision = self._rung
         fault = fault.removeprefix(f"{runtime.name} {precision}: ")
-        self.attempts.append(Attempt(runtime.name, precision, None, fault))
+        self.attempts.append(EngineAttempt(runtime.name, precision, None, fault))
         if self._renewed is None or time.monotonic() - self._renewed > RETRY_AFTER:
             self._renewed = time.monotonic()
             engine = self._try(runtime, precision)
@@ -112,11 +112,11 @@ class EngineSupply:
             try:
                 offered = runtime.precisions()
             except Exception as error:  # not installed, or broken in a way of its own
-                self.attempts.append(Attempt(runtime.name, self._precision, None, one_line(error), absent=True))
+                self.attempts.append(EngineAttempt(runtime.name, self._precision, None, one_line(error), absent=True))
                 continue
             if self._precision not in ("auto", *offered):
                 fault = f"this machine does not offer it, only {', '.join(offered)}"
-                self.attempts.append(Attempt(runtime.name, self._precision, None, fault))
+                self.attempts.append(EngineAttempt(runtime.name, self._precision, None, fault))
             wanted = [precision for precision in offered if self._precision in ("auto", precision)]
             if self._background and runtime.ready and wanted and not runtime.ready(self._bundle, wanted[0]):
                 self._upgrade = Upgrade(self._bundle, runtime, wanted, self._threads)

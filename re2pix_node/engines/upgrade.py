@@ -5,8 +5,8 @@ import threading
 from collections.abc import Sequence
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines.attempt import Attempt, try_engine
-from re2pix_node.engines.base import Build, Engine, Runtime, one_line
+from re2pix_node.engines.attempt import EngineAttempt, try_engine
+from re2pix_node.engines.base import BuildInProgress, Engine, Runtime, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -17,11 +17,11 @@ class Upgrade:
     def __init__(self, bundle: Bundle, runtime: Runtime, precisions: Sequence[str], threads: int) -> None:
         self.runtime = runtime
         self.engine: Engine | None = None  # to be read when it is done
-        self.attempts: list[Attempt] = []
+        self.attempts: list[EngineAttempt] = []
         self._bundle = bundle
         self._precisions = precisions
         self._threads = threads
-        self._build: Build | None = None
+        self._build: BuildInProgress | None = None
         self._at = ""
         self._ended = threading.Event()
         self._cancelled = threading.Event()
@@ -66,6 +66,6 @@ class Upgrade:
             self._build.result()
             self.engine, attempt = try_engine(self.runtime, self._bundle, precision, self._threads)
         except Exception as error:  # whatever becomes of it, the engine that serves goes on
-            attempt = Attempt(self.runtime.name, precision, None, one_line(error))
+            attempt = EngineAttempt(self.runtime.name, precision, None, one_line(error))
         logger.log(logging.WARNING if attempt.fault else logging.INFO, "%s", attempt)
         self.attempts.append(attempt)

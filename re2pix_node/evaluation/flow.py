@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 def backward_flow(now: NDArray[np.uint8], before: NDArray[np.uint8]) -> Array:
     """[H, W, 2]: how far to the right and down of a pixel of `now` the same thing was seen in `before`."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
     return np.asarray(dis.calc(grey[0], grey[1], None), np.float32)
 
@@ -21,7 +21,8 @@ def on_grid(flow: Array, height: int, width: int) -> Array:
     rows, columns = flow.shape[:2]
     filtered = cv2.INTER_AREA if height <= rows and width <= columns else cv2.INTER_LINEAR
     cells = np.asarray(cv2.resize(flow, (width, height), interpolation=filtered))
-    return cells * np.array([width / columns, height / rows], np.float32)
+    scaled: Array = cells * np.array([width / columns, height / rows], np.float32)
+    return scaled
 
 
 def warp_smooth(grid: Array, flow: Array, steps: int) -> Array:
@@ -32,13 +33,15 @@ def warp_smooth(grid: Array, flow: Array, steps: int) -> Array:
     across, down = (x - left)[..., None], (y - top)[..., None]
     upper = grid[top, left] * (1 - across) + grid[top, right] * across
     lower = grid[bottom, left] * (1 - across) + grid[bottom, right] * across
-    return upper * (1 - down) + lower * down
+    warped: Array = upper * (1 - down) + lower * down
+    return warped
 
 
 def warp_nearest(mask: Array, flow: Array, steps: int) -> Array:
     """[h, w], as `warp_smooth`, each value taken over whole."""
     x, y = _sources(flow, steps)
-    return mask[np.rint(y).astype(int), np.rint(x).astype(int)]
+    warped: Array = mask[np.rint(y).astype(int), np.rint(x).astype(int)]
+    return warped
 
 
 def _sources(flow: Array, steps: int) -> tuple[Array, Array]:

@@ -7,33 +7,33 @@ from numpy.typing import NDArray
 
 from re2pix_node.errors import Re2pixError
 from re2pix_node.evaluation.classes import Classes
-from re2pix_node.evaluation.model import Model
+from re2pix_node.evaluation.model import EvaluatedModel
 from re2pix_node.evaluation.result import result_of
-from re2pix_node.evaluation.ridge import Sums, solve
+from re2pix_node.evaluation.ridge import RidgeSums, solve
 from re2pix_node.evaluation.rows import RIDGE, Forecasters, ridge_sums, see_scene
-from re2pix_node.evaluation.scoring import ClipTally, Drive, score_clip
+from re2pix_node.evaluation.scoring import ClipTally, ScoredDrive, score_clip
 
 # The ridge has a handful of weights a channel: every so many of the scored moments teach it as much as all would.
 RIDGE_EVERY = 8
 Weights = list[NDArray[Any]]  # of the ridge, for each horizon
 
 
-class Progress(Protocol):
-    def __call__(self, drives: Sequence[Drive], doing: str) -> Iterable[Drive]: ...
+class JudgeProgress(Protocol):
+    def __call__(self, drives: Sequence[ScoredDrive], doing: str) -> Iterable[ScoredDrive]: ...
 
 
-def quietly(drives: Sequence[Drive], doing: str) -> Iterable[Drive]:
+def quietly(drives: Sequence[ScoredDrive], doing: str) -> Iterable[ScoredDrive]:
     return drives
 
 
 def judge(
-    model: Model,
+    model: EvaluatedModel,
     classes: Classes,
-    drives: Sequence[Drive],
+    drives: Sequence[ScoredDrive],
     every: int,
     baselines: tuple[str, ...],
-    ridge_drives: Sequence[Drive] = (),
-    progress: Progress = quietly,
+    ridge_drives: Sequence[ScoredDrive] = (),
+    progress: JudgeProgress = quietly,
 ) -> tuple[dict[str, Any], list[ClipTally]]:
     """The result, and what it was counted from."""
     ridge, how = _fit_ridge(model, drives, every, ridge_drives, progress) if RIDGE in baselines else ({}, "left out")
@@ -61,7 +61,11 @@ def judge(
 
 
 def _fit_ridge(
-    model: Model, drives: Sequence[Drive], every: int, apart: Sequence[Drive], progress: Progress
+    model: EvaluatedModel,
+    drives: Sequence[ScoredDrive],
+    every: int,
+    apart: Sequence[ScoredDrive],
+    progress: JudgeProgress,
 ) -> tuple[dict[str, Weights], str]:
     """The weights to score each clip with, learnt on other clips; and in words, on which."""
     sums = {drive.name: _sums(model, drive, every) for drive in progress(apart or drives, "fitting the ridge")}
@@ -80,15 +84,15 @@ def _fit_ridge(
     return by_name, f"cross-fitted in two folds ({len(folds[0])} and {len(folds[1])} clips)"
 
 
-def _sums(model: Model, drive: Drive, every: int) -> list[Sums]:
+def _sums(model: EvaluatedModel, drive: ScoredDrive, every: int) -> list[RidgeSums]:
     """What a clip teaches, for each horizon; empty where it is too short."""
     model.forget()
-    total: list[Sums] = []
+    total: list[RidgeSums] = []
     for sample in drive.samples(every * RIDGE_EVERY):
         sums = ridge_sums(see_scene(model, sample), model.manifest.time.horizons)
         total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
     return total
 
 
-def _weights(clips: Sequence[Sequence[Sums]]) -> Weights:
+def _weights(clips: Sequence[Sequence[RidgeSums]]) -> Weights:
     return [solve(sum(horizon[1:], start=horizon[0])) for horizon in zip(*clips, strict=True)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from re2pix_node.bundle.manifest import UNLABELLED, Manifest
 from re2pix_node.bundle.reader import draw_noise
-from re2pix_node.engines.base import Engine, Features, Outputs
+from re2pix_node.engines.base import Engine, Features, ForecastArrays
 from re2pix_node.errors import EngineError
 from re2pix_node.imaging.geometry import Region, fit_frame
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenFrame:
     """A camera frame as the model sees it."""
 
     stamp: int
@@ -36,7 +36,7 @@ class Read:
     confidence: Array
 
 
-class Model:
+class EvaluatedModel:
     """An engine with its bundle's manifest, for one clip at a time."""
 
     def __init__(self, manifest: Manifest, engine: Engine, fit: str | None = None) -> None:
@@ -44,11 +44,11 @@ class Model:
         self._engine = engine
         self._noise = draw_noise(manifest, 0)
         self._fit = fit or manifest.image.fit
-        self._seen: dict[int, Seen] = {}
+        self._seen: dict[int, SeenFrame] = {}
         self._read: dict[int, Read] = {}
         self.seconds: dict[str, list[float]] = {"encode": [], "forecast": []}
 
-    def see(self, frame: NDArray[np.uint8], stamp: int) -> Seen:
+    def see(self, frame: NDArray[np.uint8], stamp: int) -> SeenFrame:
         """The frame encoded, once for each stamp of a clip."""
         if stamp not in self._seen:
             size = self.manifest.image
@@ -59,7 +59,7 @@ class Model:
             self.seconds["encode"].append(time.perf_counter() - start)
             _require_finite(features, "the encoder")
             features = features[..., : self.manifest.features.channels]
-            self._seen[stamp] = Seen(stamp, picture, region, held, features)
+            self._seen[stamp] = SeenFrame(stamp, picture, region, held, features)
         return self._seen[stamp]
 
     def forget(self, before: int | None = None) -> None:
@@ -67,7 +67,7 @@ class Model:
         self._seen = {stamp: seen for stamp, seen in self._seen.items() if before is not None and stamp >= before}
         self._read = {stamp: read for stamp, read in self._read.items() if stamp in self._seen}
 
-    def forecast(self, context: Sequence[Features]) -> Outputs:
+    def forecast(self, context: Sequence[Features]) -> ForecastArrays:
         start = time.perf_counter()
         outputs = self._engine.forecast(context, self._noise)
         self.seconds["forecast"].append(time.perf_counter() - start)
@@ -87,7 +87,7 @@ class Model:
         outputs = self._engine.forecast([*context[:-1], newest], self._noise)
         return Read(outputs.labels[0, 0], outputs.confidence[0, 0])
 
-    def read_seen(self, seen: Seen, context: Sequence[Features]) -> Read:
+    def read_seen(self, seen: SeenFrame, context: Sequence[Features]) -> Read:
         """The head on a frame of the clip, once for each."""
         if seen.stamp not in self._read:
             self._read[seen.stamp] = self.read(seen.features, context)

@@ -41,7 +41,8 @@ def difference(shot: Snapshot, classes: int) -> NDArray[np.uint8]:
     forecast, copy = (shot.masks[row] == shot.true for row in (FORECAST, COPY))
     kind = np.select([forecast & copy, forecast, copy], [0, 1, 2], 3)
     kind[shot.true == classes] = 4
-    return np.array(list(DIFFERENCE.values()), np.uint8)[kind]
+    picture: NDArray[np.uint8] = np.array(list(DIFFERENCE.values()), np.uint8)[kind]
+    return picture
 
 
 def _png(picture: NDArray[Any]) -> bytes:

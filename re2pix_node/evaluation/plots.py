@@ -60,12 +60,12 @@ def _line(panel: Axes, result: dict[str, Any], row: str, figures: list[dict[str,
     ]
     if not known:
         return
-    values = [scored["value"] for _, scored in known]
+    values = [scored["value"] for _, scored in known if scored["value"] is not None]
     seconds = [when for when, _ in known]
     style = "--" if row == ORACLE else "-"
     panel.plot(seconds, values, style, marker="o", markersize=3.5, color=COLOURS[row], label=row)
     for when, scored in known:
-        if scored["low"] is not None:
+        if scored["low"] is not None and scored["high"] is not None:
             panel.vlines(when, scored["low"], scored["high"], color=COLOURS[row], alpha=0.45, linewidth=2.5)
 
 

@@ -13,7 +13,7 @@ from re2pix_node.evaluation.fvd import FvdTally
 from re2pix_node.evaluation.i3d import read_i3d, times
 from re2pix_node.evaluation.perceptual import Lpips
 from re2pix_node.evaluation.render_sheet import evenly, sheet
-from re2pix_node.evaluation.rendering import COPY, MOVED, PREDICTED, ROWS, ClipTally, Painter, figures, judge_clip
+from re2pix_node.evaluation.rendering import COPY, MOVED, PREDICTED, ROWS, Painter, PictureTally, figures, judge_clip
 from re2pix_node.evaluation.table import cell, wrapped
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.decode import Picture
@@ -87,7 +87,7 @@ def fvd_table(fvd: dict[str, Any], label: int) -> list[str]:
     return said + wrapped("note: ", [fvd["note"]] if fvd["note"] else [])
 
 
-def line(tally: ClipTally) -> tuple[str, dict[str, Picture]]:
+def line(tally: PictureTally) -> tuple[str, dict[str, Picture]]:
     """Of a clip the sample in its middle, whatever it looks like: a caption, and pictures by title."""
     future = tally.middle
     said = {title: future.said[row] for row, title in SHOWN.items() if row in future.said}

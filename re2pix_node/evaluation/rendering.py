@@ -126,7 +126,7 @@ class RenderTally:
 
 
 @dataclass
-class ClipTally:
+class PictureTally:
     """What a clip gave."""
 
     name: str
@@ -142,9 +142,9 @@ class ClipTally:
 
 def judge_clip(
     painter: Painter, lpips: Lpips, clip: Clip, every: int, only_last: bool, fvd: FvdTally | None = None
-) -> ClipTally:
+) -> PictureTally:
     """With `fvd`, which needs all horizons, it is given every sample's pictures too."""
-    tally = ClipTally(clip.name)
+    tally = PictureTally(clip.name)
     classes = len(painter.space.ids)
     for seed, moment in enumerate(samples(clip, painter.time, every)):
         futures = painter.futures(moment, seed, only_last)

@@ -116,7 +116,8 @@ def gap_closed(values: dict[str, Values], row: str, name: str) -> NDArray[Any]:
     gap = values[ORACLE][name] - values[COPY][name]
     open_gap = gap < -1e-9 if name in LOWER_IS_BETTER else gap > 1e-9
     closed = values[row][name] - values[COPY][name]
-    return np.divide(closed, gap, out=np.full(gap.shape, np.nan), where=open_gap)
+    share: NDArray[Any] = np.divide(closed, gap, out=np.full(gap.shape, np.nan), where=open_gap)
+    return share
 
 
 def _classes(tally: Tally, classes: Classes, reference: int) -> dict[str, Any]:

@@ -16,14 +16,14 @@ PENALTY = 1e-5  # relative to the mean square of the regressors; more would cost
 
 
 @dataclass
-class Sums:
+class RidgeSums:
     """The normal equations of one horizon. They add up over samples and clips."""
 
     gram: Array  # [C, D, D]
     moment: Array  # [C, D]
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.gram + other.gram, self.moment + other.moment)
+    def __add__(self, other: "RidgeSums") -> "RidgeSums":
+        return RidgeSums(self.gram + other.gram, self.moment + other.moment)
 
 
 def regressors(context: Sequence[Array], warped: Array) -> Array:
@@ -33,29 +33,32 @@ def regressors(context: Sequence[Array], warped: Array) -> Array:
     return np.stack([c.reshape(-1, newest.shape[-1]).T for c in columns], axis=1).astype(np.float64)
 
 
-def sums_of(given: Array, now: Array, future: Array) -> Sums:
+def sums_of(given: Array, now: Array, future: Array) -> RidgeSums:
     """`given` as `regressors` made it; `now` and `future` are [h, w, C]."""
     change = (future.astype(np.float64) - now).reshape(-1, now.shape[-1]).T
-    return Sums(given @ given.transpose(0, 2, 1), (given @ change[..., None])[..., 0])
+    return RidgeSums(given @ given.transpose(0, 2, 1), (given @ change[..., None])[..., 0])
 
 
-def solve(sums: Sums) -> Array:
+def solve(sums: RidgeSums) -> Array:
     """[C, D]: the weights; the bias is not shrunk."""
     size = sums.gram.shape[-1]
     mean_square = np.trace(sums.gram[:, :-1, :-1], axis1=1, axis2=2) / (size - 1)
     free_bias = np.diag([1.0] * (size - 1) + [0.0])
     # A channel that is always zero has nothing to explain it: the tiny term keeps its equations solvable.
     penalty = PENALTY * mean_square[:, None, None] * free_bias + 1e-9 * np.eye(size)
-    return np.linalg.solve(sums.gram + penalty, sums.moment[..., None])[..., 0]
+    weights: Array = np.linalg.solve(sums.gram + penalty, sums.moment[..., None])[..., 0]
+    return weights
 
 
 def predict(weights: Array, given: Array, now: Array) -> Array:
     """[h, w, C]"""
     change = (weights[:, None] @ given)[:, 0]
-    return (now + change.T.reshape(now.shape)).astype(np.float32)
+    moved: Array = (now + change.T.reshape(now.shape)).astype(np.float32)
+    return moved
 
 
 def _blurred(grid: Array) -> Array:
     height, width = grid.shape[:2]
     padded = np.pad(grid.astype(np.float32), ((1, 1), (1, 1), (0, 0)), mode="edge")
-    return sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3)) / 9
+    total: Array = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))  # type: ignore[assignment]
+    return total / 9

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from re2pix_node.evaluation.flow import backward_flow, on_grid, warp_nearest, warp_smooth
-from re2pix_node.evaluation.model import Model, Read, Seen
-from re2pix_node.evaluation.ridge import Sums, predict, regressors, sums_of
+from re2pix_node.evaluation.model import EvaluatedModel, Read, SeenFrame
+from re2pix_node.evaluation.ridge import RidgeSums, predict, regressors, sums_of
 
 if TYPE_CHECKING:
     from re2pix_node.footage.clips import Sample
@@ -36,24 +36,24 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SeenScene:
     """A sample as the model sees it."""
 
-    context: list[Seen]
-    future: list[Seen]
+    context: list[SeenFrame]
+    future: list[SeenFrame]
 
     @property
     def held(self) -> list[Any]:
         return [seen.held for seen in self.context]
 
     @property
-    def now(self) -> Seen:
+    def now(self) -> SeenFrame:
         return self.context[-1]
 
 
-def see_scene(model: Model, sample: "Sample") -> Scene:
+def see_scene(model: EvaluatedModel, sample: "Sample") -> SeenScene:
     model.forget(before=sample.context_stamps[0])
-    return Scene(
+    return SeenScene(
         [model.see(frame, stamp) for frame, stamp in zip(sample.context, sample.context_stamps, strict=True)],
         [model.see(frame, stamp) for frame, stamp in zip(sample.future, sample.future_stamps, strict=True)],
     )
@@ -62,13 +62,13 @@ def see_scene(model: Model, sample: "Sample") -> Scene:
 class Forecasters:
     """All rows of one scene. `ridge` holds the weights of each horizon, where there are any."""
 
-    def __init__(self, model: Model, chosen: tuple[str, ...], ridge: list[Array] | None) -> None:
+    def __init__(self, model: EvaluatedModel, chosen: tuple[str, ...], ridge: list[Array] | None) -> None:
         self._model = model
         self._steps = model.manifest.time.horizons
         self._chosen = {COPY, FORECAST, ORACLE} | set(chosen) - (set() if ridge else {RIDGE})
         self._ridge = ridge
 
-    def say(self, scene: Scene) -> tuple[Read, list[dict[str, Said]]]:
+    def say(self, scene: SeenScene) -> tuple[Read, list[dict[str, Said]]]:
         """The segmentation of now, and for each horizon the rows by name, in the order of ROWS."""
         outputs = self._model.forecast(scene.held)
         now = Read(outputs.labels[0, 0], outputs.confidence[0, 0])
@@ -85,7 +85,7 @@ class Forecasters:
             horizons.append({row: said[row] for row in ROWS if row in self._chosen})
         return now, horizons
 
-    def _moved(self, scene: Scene, warps: "Warps", now: Read, k: int, steps: int) -> dict[str, Said]:
+    def _moved(self, scene: SeenScene, warps: "Warps", now: Read, k: int, steps: int) -> dict[str, Said]:
         warped = warps.features(steps)
         said = {WARP: Said(warped, warps.read(now, steps))}
         if WARP_HEAD in self._chosen:
@@ -95,14 +95,14 @@ class Forecasters:
             said[RIDGE] = self._headed(scene, predict(self._ridge[k], given, scene.now.features))
         return said
 
-    def _headed(self, scene: Scene, features: Array) -> Said:
+    def _headed(self, scene: SeenScene, features: Array) -> Said:
         return Said(features, self._model.read(features, scene.held))
 
 
 class Warps:
     """The newest frame of a scene, moved on at the velocity since the frame before it in the context."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: SeenScene) -> None:
         self._now = scene.now
         before = scene.context[-2] if len(scene.context) > 1 else scene.now
         self._flow = backward_flow(scene.now.picture, before.picture)
@@ -116,7 +116,7 @@ class Warps:
         return Read(warp_nearest(now.labels, flow, steps), warp_nearest(now.confidence, flow, steps))
 
 
-def ridge_sums(scene: Scene, steps: tuple[int, ...]) -> list[Sums]:
+def ridge_sums(scene: SeenScene, steps: tuple[int, ...]) -> list[RidgeSums]:
     """What a scene teaches the ridge, for each horizon."""
     warps, context = Warps(scene), [seen.features for seen in scene.context]
     return [

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from re2pix_node.bundle.manifest import NANOSECONDS, UNLABELLED
 from re2pix_node.common.metrics import PSEUDO, TRUE, Tally, add_features, add_labels, empty_tally
 from re2pix_node.evaluation.classes import Classes, Table
-from re2pix_node.evaluation.model import Model, Read, fit_labels
-from re2pix_node.evaluation.rows import COPY, FORECAST, ORACLE, Forecasters, Said, Scene, see_scene
+from re2pix_node.evaluation.model import EvaluatedModel, Read, fit_labels
+from re2pix_node.evaluation.rows import COPY, FORECAST, ORACLE, Forecasters, Said, SeenScene, see_scene
 from re2pix_node.evaluation.temporal import Flicker, Revisions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Drive:
+class ScoredDrive:
     """A clip to score on. `samples(n)` yields every n-th of its moments, from the start, as often as it is called."""
 
     name: str
@@ -57,7 +57,7 @@ class ClipTally:
     snapshot: Snapshot | None = None
 
 
-def score_clip(drive: Drive, every: int, model: Model, rows: Forecasters, classes: Classes) -> ClipTally:
+def score_clip(drive: ScoredDrive, every: int, model: EvaluatedModel, rows: Forecasters, classes: Classes) -> ClipTally:
     """Row by row and horizon by horizon; `samples` is 0 where the clip is too short for one."""
     model.forget()
     counter = _Counter(drive, model, classes)
@@ -70,14 +70,14 @@ def score_clip(drive: Drive, every: int, model: Model, rows: Forecasters, classe
     return counter.clip
 
 
-def _head_agreement(model: Model, scene: Scene, now: Read) -> float:
+def _head_agreement(model: EvaluatedModel, scene: SeenScene, now: Read) -> float:
     """With nothing but the newest frame for context, the head must still say the same of it."""
     alone = model.read(scene.now.features, [scene.now.held] * len(scene.context))
     return float((alone.labels == now.labels).mean())
 
 
 class _Counter:
-    def __init__(self, drive: Drive, model: Model, classes: Classes) -> None:
+    def __init__(self, drive: ScoredDrive, model: EvaluatedModel, classes: Classes) -> None:
         manifest = model.manifest
         self._masks = manifest.labels
         self._steps = manifest.time.horizons
@@ -93,7 +93,7 @@ class _Counter:
             unshared=np.zeros(2),
         )
 
-    def count(self, sample: "Sample", scene: Scene, now: Read, horizons: list[dict[str, Said]]) -> None:
+    def count(self, sample: "Sample", scene: SeenScene, now: Read, horizons: list[dict[str, Said]]) -> None:
         seen_now = self._dense(now.labels)
         true_now = self._true(sample.now_labels, scene)
         self.clip.samples += 1
@@ -133,7 +133,13 @@ class _Counter:
                 self.clip.horizons[k][row].revisions += agreement
 
     def _keep_snapshot(
-        self, scene: Scene, seconds: float, reference: int, true: Array, before: Array | None, masks: dict[str, Array]
+        self,
+        scene: SeenScene,
+        seconds: float,
+        reference: int,
+        true: Array,
+        before: Array | None,
+        masks: dict[str, Array],
     ) -> None:
         change = 0.0
         if before is not None:
@@ -147,7 +153,7 @@ class _Counter:
     def _dense(self, labels: Array) -> Array:
         return self._classes.of_bundle[labels]
 
-    def _true(self, labels: Array | None, scene: Scene) -> Array | None:
+    def _true(self, labels: Array | None, scene: SeenScene) -> Array | None:
         if labels is None:
             return None
         fitted = fit_labels(labels, scene.now.region, self._masks.height, self._masks.width)

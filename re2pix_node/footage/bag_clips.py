@@ -12,7 +12,7 @@ import numpy as np
 
 from re2pix_node.errors import DataError, ImageError
 from re2pix_node.footage.clip import Clip, clip_name
-from re2pix_node.footage.dataset_yaml import SETTINGS, Settings
+from re2pix_node.footage.dataset_yaml import SETTINGS, DatasetSettings
 from re2pix_node.footage.label_space import Mask
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, open_recording
@@ -22,7 +22,7 @@ TRUTH = "/ground_truth/"  # the simulator's topics: never a camera
 SEGMENTATION = f"{TRUTH}segmentation"
 
 
-def bag_clips(path: Path, settings: Settings, topic: str | None = None) -> list[Clip]:
+def bag_clips(path: Path, settings: DatasetSettings, topic: str | None = None) -> list[Clip]:
     """One clip for each stretch in which time runs forward; a recording that was looped gives several."""
     settings.refuse("rate", "images", "labels", why=f"{path} is a recording, which has stamps and labels of its own")
     with open_recording(path) as recording:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from re2pix_node.errors import DataError
 from re2pix_node.footage.clip import Clip
-from re2pix_node.footage.dataset_yaml import Settings, read_settings
+from re2pix_node.footage.dataset_yaml import DatasetSettings, read_settings
 from re2pix_node.footage.folder_clips import PictureFiles, even_stamps
 from re2pix_node.footage.label_space import CITYSCAPES, cityscapes_label_ids, plain_map
 
@@ -31,7 +31,7 @@ def cityscapes_root(path: Path) -> Path | None:
     return None
 
 
-def cityscapes_clips(path: Path, settings: Settings) -> list[Clip]:
+def cityscapes_clips(path: Path, settings: DatasetSettings) -> list[Clip]:
     """The snippets at or below a path for which cityscapes_root gives a folder."""
     path, root = path.absolute(), cityscapes_root(path)
     assert root is not None
@@ -45,7 +45,7 @@ def cityscapes_clips(path: Path, settings: Settings) -> list[Clip]:
     return clips
 
 
-def _city_clips(root: Path, city: Path, settings: Settings) -> Iterator[Clip]:
+def _city_clips(root: Path, city: Path, settings: DatasetSettings) -> Iterator[Clip]:
     split = city.parent.name
     labels = _label_files(root / LABELS / split / city.name)
     sequences: dict[str, dict[int, Path]] = defaultdict(dict)

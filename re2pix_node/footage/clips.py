@@ -13,7 +13,7 @@ from re2pix_node.errors import DataError
 from re2pix_node.footage.bag_clips import BAG_SUFFIXES, bag_clips
 from re2pix_node.footage.cityscapes import cityscapes_clips, cityscapes_root
 from re2pix_node.footage.clip import Clip
-from re2pix_node.footage.dataset_yaml import SETTINGS, Settings, read_settings
+from re2pix_node.footage.dataset_yaml import SETTINGS, DatasetSettings, read_settings
 from re2pix_node.footage.folder_clips import PICTURE_SUFFIXES, folder_clips
 from re2pix_node.footage.label_space import LabelSpace, Mask
 from re2pix_node.footage.video_clips import VIDEO_SUFFIXES, video_clip
@@ -53,9 +53,9 @@ def open_clips(path: Path, topic: str | None = None) -> list[Clip]:
 def _open_clips(path: Path, topic: str | None) -> list[Clip]:
     if not path.exists():
         raise DataError(f"{path}: does not exist: check the path")
-    beside = read_settings(path.parent) if path.is_file() or _is_bag(path) else Settings()
+    beside = read_settings(path.parent) if path.is_file() or _is_bag(path) else DatasetSettings()
     if beside.images:  # describes a folder of frames, not what lies beside it
-        beside = Settings()
+        beside = DatasetSettings()
     clips = _clips_at(path, beside, topic, set())
     if not clips:
         pictures = path.is_dir() and any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir())
@@ -68,7 +68,7 @@ def _open_clips(path: Path, topic: str | None) -> list[Clip]:
     return [clip for clip, _ in clips]
 
 
-def _clips_at(path: Path, settings: Settings, topic: str | None, seen: set[Path]) -> list[tuple[Clip, Path]]:
+def _clips_at(path: Path, settings: DatasetSettings, topic: str | None, seen: set[Path]) -> list[tuple[Clip, Path]]:
     """The clips at or below `path`, each with the path it came from."""
     if path.is_dir():
         own = read_settings(path)
@@ -88,7 +88,7 @@ def _clips_at(path: Path, settings: Settings, topic: str | None, seen: set[Path]
     return [(clip, path) for clip in found]
 
 
-def _clips_below(path: Path, settings: Settings, topic: str | None, seen: set[Path]) -> list[tuple[Clip, Path]]:
+def _clips_below(path: Path, settings: DatasetSettings, topic: str | None, seen: set[Path]) -> list[tuple[Clip, Path]]:
     if path.resolve() in seen:  # links that run in a circle
         return []
     seen.add(path.resolve())

@@ -14,7 +14,7 @@ _FIELDS = ("rate", "images", "labels", "topic", "classes", "label_map", "groups"
 
 
 @dataclass(frozen=True)
-class Settings:
+class DatasetSettings:
     """The fields of a dataset.yaml; without one, what holds then."""
 
     file: Path | None = None
@@ -33,11 +33,11 @@ class Settings:
                 raise DataError(f"{self.file}: {name}: {why}: remove it")
 
 
-def read_settings(folder: Path) -> Settings:
+def read_settings(folder: Path) -> DatasetSettings:
     """The dataset.yaml in a folder; all defaults where there is none."""
     file = folder / SETTINGS
     if not file.is_file():
-        return Settings()
+        return DatasetSettings()
     try:
         data = load_plain_yaml(file.read_text(encoding="utf-8"), str(file))
         return _settings(file, data)
@@ -60,7 +60,7 @@ def _require(condition: bool, message: str) -> None:
         raise _WrongError(message)
 
 
-def _settings(file: Path, data: object) -> Settings:
+def _settings(file: Path, data: object) -> DatasetSettings:
     fields = _mapping(data, "the file")
     for name in fields:
         _require(name in _FIELDS, f"unknown field '{name}'; known are {', '.join(_FIELDS)}")
@@ -73,7 +73,7 @@ def _settings(file: Path, data: object) -> Settings:
     topic = fields.get("topic")
     _require("topic" not in fields or isinstance(topic, str), f"topic: expected a topic's name, found {topic!r}")
     rate = _rate(fields["rate"]) if "rate" in fields else None
-    return Settings(file, rate, images, labels, topic, groups, label_map, frozenset(fields))
+    return DatasetSettings(file, rate, images, labels, topic, groups, label_map, frozenset(fields))
 
 
 def _mapping(value: object, at: str) -> dict[Any, Any]:

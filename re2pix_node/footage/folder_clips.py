@@ -13,7 +13,7 @@ import numpy as np
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.errors import DataError, ImageError
 from re2pix_node.footage.clip import Clip, clip_name
-from re2pix_node.footage.dataset_yaml import Settings
+from re2pix_node.footage.dataset_yaml import DatasetSettings
 from re2pix_node.footage.label_space import Mask
 from re2pix_node.imaging.decode import Picture, decode_compressed
 
@@ -21,7 +21,7 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _PNG_END = b"IEND\xaeB`\x82"
 
 
-def folder_clips(settings: Settings) -> list[Clip]:
+def folder_clips(settings: DatasetSettings) -> list[Clip]:
     """A clip for the folder of images, or for each folder below it that holds pictures."""
     images = settings.images
     assert images is not None

@@ -16,7 +16,7 @@ import numpy as np
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.errors import DataError
 from re2pix_node.footage.clip import Clip, clip_name
-from re2pix_node.footage.dataset_yaml import SETTINGS, Settings
+from re2pix_node.footage.dataset_yaml import SETTINGS, DatasetSettings
 from re2pix_node.footage.label_space import Mask
 from re2pix_node.imaging.decode import Picture
 
@@ -27,7 +27,7 @@ _LARGEST = 1 << 26  # pixels of a mask: a small file can unpack to all memory
 _RATES_DIFFER = 0.02  # by more than this share, labels and video do not belong together
 
 
-def video_clip(path: Path, settings: Settings) -> Clip:
+def video_clip(path: Path, settings: DatasetSettings) -> Clip:
     settings.refuse("topic", "images", "labels", why=f"{path} is a video")
     stamps, trusted = _stamps(path, settings.rate)
     labels = None
@@ -167,11 +167,12 @@ class _LabelFile:
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"npy format {version}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)  # type: ignore[no-untyped-call]
+    return header
 
 
 def _number(stream: IO[bytes]) -> float:

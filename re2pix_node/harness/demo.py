@@ -19,7 +19,7 @@ from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.common.percentile import percentile
 from re2pix_node.errors import ImageError, Re2pixError
-from re2pix_node.harness.demo_video import DemoVideo, Moment, Panel
+from re2pix_node.harness.demo_video import DemoVideo, Panel, VideoMoment
 from re2pix_node.harness.node_harness import READY_SECONDS, node_parameters, running_node
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.pipeline.messages import mask_of, ns_of, stamp_of
@@ -161,9 +161,9 @@ def _shown_for(seen: Seen, stamps: list[int], i: int) -> int:
     return after - seen.sent.index(stamps[i])
 
 
-def _moment(seen: Seen, stamp: int) -> Moment:
+def _moment(seen: Seen, stamp: int) -> VideoMoment:
     message, _ = seen.forecasts[stamp]
-    return Moment((stamp - seen.sent[0]) / NANOSECONDS, tuple(message.skill)[1:], seen.latency(stamp))
+    return VideoMoment((stamp - seen.sent[0]) / NANOSECONDS, tuple(message.skill)[1:], seen.latency(stamp))
 
 
 def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:

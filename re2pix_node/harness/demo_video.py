@@ -31,7 +31,7 @@ _CURVES = ((240, 175, 60), (95, 190, 240), (80, 200, 150), (225, 130, 185), (240
 
 
 @dataclass(frozen=True)
-class Moment:
+class VideoMoment:
     """What one forecast adds to the charts."""
 
     seconds: float  # since the drive began
@@ -55,7 +55,7 @@ class DemoVideo:
         self,
         labels: LabelSpec,
         horizons: Sequence[str],
-        moments: Sequence[Moment],
+        moments: Sequence[VideoMoment],
         shape: float,
         pictures: bool = False,
     ) -> None:

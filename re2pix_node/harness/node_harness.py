@@ -32,7 +32,7 @@ REPORT_SECONDS = 10.0  # for the node's diagnostics, one a second, on a busy mac
 
 
 @dataclass(frozen=True)
-class Drive:
+class PlayedDrive:
     """A recording to be played."""
 
     path: Path

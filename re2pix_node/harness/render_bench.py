@@ -12,7 +12,7 @@ from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.common.percentile import percentile
 from re2pix_node.errors import Re2pixError
-from re2pix_node.harness.node_harness import Drive, Rig, node_parameters, running_node
+from re2pix_node.harness.node_harness import PlayedDrive, Rig, node_parameters, running_node
 from re2pix_node.pipeline.messages import ns_of, stamp_of
 from re2pix_node.pipeline.model_choice import ModelChoice
 
@@ -34,7 +34,7 @@ class Turn:
 
 
 @dataclass
-class Ear:
+class AgeListener:
     """From image sent to forecast published, by stamp, ms: the node's own measure, so that our ears cost nothing."""
 
     ages: dict[int, float] = field(default_factory=dict)
@@ -43,12 +43,12 @@ class Ear:
         self.ages[stamp_of(message.header)] = ns_of(message.age) / 1e6
 
 
-def measure(model: ModelChoice, drive: Drive, pace: float, render_rate: float, seconds: float) -> Figures:
+def measure(model: ModelChoice, drive: PlayedDrive, pace: float, render_rate: float, seconds: float) -> Figures:
     """So many seconds of the drive with frames at `pace` (Hz)."""
     bundle = read_bundle(model.bundle)
     if bundle.manifest.render is None:
         raise Re2pixError(f"{bundle.path}: has no render graph: --render measures bundles that have one")
-    ear = Ear()
+    ear = AgeListener()
     horizons = len(bundle.manifest.time.horizons)
     with running_node("bench", node_parameters(model, drive.camera.type) | {"preview_rate": 0.0}) as rig:
         rig.listen(Forecast, "forecast", ear.on_forecast)
@@ -116,7 +116,7 @@ def _take_turns(rig: Rig, rate: float, rounds: int) -> list[Turn]:
     return turns
 
 
-def _column(turns: Sequence[Turn], sent: Sequence[int], ear: Ear) -> Figures:
+def _column(turns: Sequence[Turn], sent: Sequence[int], ear: AgeListener) -> Figures:
     frames = [stamp for stamp in sent if any(turn.holds(stamp) for turn in turns)]
     ages = [ear.ages[stamp] for stamp in frames if stamp in ear.ages]
     if not ages:

@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Sample:
+class UsageSample:
     """The node at one moment."""
 
     seconds: float
@@ -42,7 +42,7 @@ class Sample:
 
 
 @dataclass
-class Ear:
+class ForecastListener:
     """Listens to forecasts, and checks them."""
 
     check: StampCheck
@@ -60,7 +60,7 @@ class Ear:
 class Watched:
     """What came of it."""
 
-    samples: list[Sample]
+    samples: list[UsageSample]
     wrong: Counter[str]
     sent: int
     status: Mapping[str, str]  # the node's diagnostics at the end
@@ -75,7 +75,7 @@ def watch_node(
         lines = stack.enter_context(open_lines(log)) if log else None
         rig = stack.enter_context(running_node("soak", node_parameters(model, topic.type)))
         words = ("--topic", topic.name, "--loop", "--rate", speed)
-        ear = Ear(StampCheck(bundle.manifest.time))
+        ear = ForecastListener(StampCheck(bundle.manifest.time))
         rig.listen(Forecast, "forecast", ear.on_forecast)
         for k in range(len(bundle.manifest.time.horizons) + 1):
             rig.listen(Image, f"h{k}/segmentation", lambda mask: None)
@@ -88,12 +88,12 @@ def watch_node(
         return Watched(samples, ear.wrong, sent, rig.status)
 
 
-def _watch(rig: Rig, camera: Camera, ear: Ear, seconds: float, log: TextIO | None) -> list[Sample]:
+def _watch(rig: Rig, camera: Camera, ear: ForecastListener, seconds: float, log: TextIO | None) -> list[UsageSample]:
     """Samples until the time is over; a line a minute."""
     every = min(SAMPLE_SECONDS, seconds / 20)
-    samples: list[Sample] = []
+    samples: list[UsageSample] = []
     if log:
-        csv.writer(log).writerow(column.name for column in fields(Sample))
+        csv.writer(log).writerow(column.name for column in fields(UsageSample))
     start = time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
         if rig.wait(lambda: camera.process.poll() is not None, min(every, seconds - passed)):
@@ -106,13 +106,13 @@ def _watch(rig: Rig, camera: Camera, ear: Ear, seconds: float, log: TextIO | Non
     return samples
 
 
-def _sample(rig: Rig, ear: Ear, seconds: float) -> Sample:
+def _sample(rig: Rig, ear: ForecastListener, seconds: float) -> UsageSample:
     usage = usage_of(rig.process.pid)
     counts = (usage.threads, usage.handles, ear.forecasts, ear.wrong.total())
-    return Sample(round(seconds, 1), usage.resident, usage.held, *counts)
+    return UsageSample(round(seconds, 1), usage.resident, usage.held, *counts)
 
 
-def _line(sample: Sample) -> str:
+def _line(sample: UsageSample) -> str:
     minutes, seconds = divmod(round(sample.seconds), 60)
     return (
         f"{minutes:4d}:{seconds:02d}  {sample.resident / MIB:8.1f} MiB ({sample.held / MIB:.1f} without files)  "
@@ -120,7 +120,7 @@ def _line(sample: Sample) -> str:
     )
 
 
-def verdict(samples: Sequence[Sample], wrong: Mapping[str, int], seconds: float) -> list[str]:
+def verdict(samples: Sequence[UsageSample], wrong: Mapping[str, int], seconds: float) -> list[str]:
     """What is not as it should be; nothing if all is well. What happens while the node warms up does not count."""
     warm_up = max(0.2 * seconds, min(60.0, seconds / 2))
     warm = [sample for sample in samples if sample.seconds >= warm_up]
@@ -144,7 +144,7 @@ def verdict(samples: Sequence[Sample], wrong: Mapping[str, int], seconds: float)
     return faults
 
 
-def _stalls(warm: Sequence[Sample]) -> list[str]:
+def _stalls(warm: Sequence[UsageSample]) -> list[str]:
     return [
         f"no forecast between {before.seconds:.0f} and {after.seconds:.0f} s"
         for before, after in itertools.pairwise(warm)

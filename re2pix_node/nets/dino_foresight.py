@@ -14,7 +14,7 @@ from re2pix_node.nets.dinov2 import NORM_EPS, PATCH, DinoV2, run_blocks
 from re2pix_node.nets.dpt import SCALE, DptHead
 from re2pix_node.nets.masked_transformer import MaskedTransformer
 from re2pix_node.nets.masks import Masks
-from re2pix_node.nets.pca import Basis
+from re2pix_node.nets.pca import PcaBasis
 
 CLASSES = 19  # of Cityscapes, in the order of their train ids
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -26,7 +26,7 @@ class DinoForesight:
 
     backbone: DinoV2
     layers: tuple[int, ...]
-    basis: Basis
+    basis: PcaBasis
     transformer: MaskedTransformer
     head: DptHead
     grid: tuple[int, int]

@@ -10,7 +10,7 @@ from re2pix_node.nets.dino_foresight import CLASSES, DinoForesight
 from re2pix_node.nets.dinov2 import HEAD_WIDTH, PATCH, DinoV2
 from re2pix_node.nets.dpt import DptHead
 from re2pix_node.nets.masked_transformer import MaskedTransformer
-from re2pix_node.nets.pca import Basis
+from re2pix_node.nets.pca import PcaBasis
 
 HEADS = 8
 LAYERS = 4
@@ -83,11 +83,11 @@ def _backbone(published: Checkpoint, width: int) -> DinoV2:
     return filled(lambda: DinoV2(width, depth, int(registers), grid), published.part(prefix), published.path, prefix)
 
 
-def _basis(published: Checkpoint, channels: int, joined: int) -> Basis:
+def _basis(published: Checkpoint, channels: int, joined: int) -> PcaBasis:
     mean, std, pca_mean = (published.sized(name, (joined,)).double() for name in ("mean", "std", "pca_mean"))
     if not (std > 0).all():
         raise CheckpointError(f"{published.path}: 'std' has values that are not above zero")
-    return Basis(mean, std, pca_mean, published.sized("pca_components", (channels, joined)).double())
+    return PcaBasis(mean, std, pca_mean, published.sized("pca_components", (channels, joined)).double())
 
 
 def _transformer(published: Checkpoint, channels: int) -> MaskedTransformer:

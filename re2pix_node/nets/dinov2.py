@@ -26,7 +26,7 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-class Attention(nn.Module):
+class DinoAttention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.qkv = nn.Linear(width, 3 * width)
@@ -39,7 +39,7 @@ class Attention(nn.Module):
         return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
 
-class Mlp(nn.Module):
+class DinoMlp(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
@@ -49,17 +49,17 @@ class Mlp(nn.Module):
         return self.fc2(functional.gelu(self.fc1(x)))
 
 
-class Block(nn.Module):
+class DinoBlock(nn.Module):
     ls1: nn.Module
     ls2: nn.Module
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.attn = Attention(width)
+        self.attn = DinoAttention(width)
         self.ls1 = LayerScale(width)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = Mlp(width)
+        self.mlp = DinoMlp(width)
         self.ls2 = LayerScale(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class DinoV2(nn.Module):
         # Never seen at inference, but part of every published file.
         self.mask_token = nn.Parameter(torch.zeros(1, width))
         self.patch_embed: Any = nn.ModuleDict({"proj": nn.Conv2d(3, width, PATCH, PATCH)})
-        self.blocks: Any = nn.ModuleList(Block(width) for _ in range(depth))
+        self.blocks: Any = nn.ModuleList(DinoBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 

@@ -18,7 +18,7 @@ GREY = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
-class Basis:
+class FeatureBasis:
     """What turns raw layers into features. `scale` is one for all channels: their order of importance stays."""
 
     layers: tuple[str, ...]
@@ -36,7 +36,7 @@ class Basis:
         return archive.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Basis":
+    def from_bytes(cls, data: bytes) -> "FeatureBasis":
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return cls(
                 tuple(str(layer) for layer in archive["layers"]),
@@ -63,7 +63,7 @@ def raw_features(backbone: MobileSamEncoder, frames: Tensor, layers: tuple[str, 
 class FeatureEncoder(nn.Module):
     """u8 [n, H, W, 3] -> [n, h, w, channels], and with `picture` CARRIED more that hold a small grey picture."""
 
-    def __init__(self, backbone: MobileSamEncoder, basis: Basis, picture: bool) -> None:
+    def __init__(self, backbone: MobileSamEncoder, basis: FeatureBasis, picture: bool) -> None:
         super().__init__()
         self.backbone = backbone
         self.basis = basis

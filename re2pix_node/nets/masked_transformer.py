@@ -15,7 +15,7 @@ from torch.nn import functional
 SMOOTH_L1_BETA = 0.1
 
 
-class Attention(nn.Module):
+class MaskedAttention(nn.Module):
     """Multi-head attention with the parameters of nn.MultiheadAttention; only the last tokens need ask."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -58,8 +58,8 @@ class Layer(nn.ModuleList):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__(
             [
-                _with_norm(width, "mha", Attention(width, heads, dropout)),
-                _with_norm(width, "mha", Attention(width, heads, dropout)),
+                _with_norm(width, "mha", MaskedAttention(width, heads, dropout)),
+                _with_norm(width, "mha", MaskedAttention(width, heads, dropout)),
                 _with_norm(width, "net", _feed_forward(width, dropout)),
             ]
         )

@@ -84,7 +84,7 @@ class WindowAttention(nn.Module):
         return self.proj(mixed.transpose(1, 2).reshape(windows, cells, width))
 
 
-class Mlp(nn.Module):
+class SamMlp(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
@@ -95,12 +95,12 @@ class Mlp(nn.Module):
         return self.fc2(functional.gelu(self.fc1(self.norm(x))))
 
 
-class Block(nn.Module):
+class SamBlock(nn.Module):
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
         self.window = window
         self.attn = WindowAttention(width, heads, window)
-        self.mlp = Mlp(width)
+        self.mlp = SamMlp(width)
         self.local_conv = ConvNorm(width, width, 3, groups=width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class MobileSamEncoder(nn.Module):
         self.patch_embed = PatchEmbed(WIDTHS[0])
         stages: list[Stage] = []
         for index, (width, depth, heads, window) in enumerate(zip(WIDTHS, DEPTHS, HEADS, WINDOWS, strict=True)):
-            blocks = [MBConv(width) if index == 0 else Block(width, heads, window) for _ in range(depth)]
+            blocks = [MBConv(width) if index == 0 else SamBlock(width, heads, window) for _ in range(depth)]
             # The last merging keeps the grid: SAM wants 16 pixels a cell, TinyViT had 32.
             merging = PatchMerging(width, WIDTHS[index + 1], 1 if index == 2 else 2) if index < 3 else None
             stages.append(Stage(blocks, merging))

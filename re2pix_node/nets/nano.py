@@ -31,7 +31,7 @@ class NanoOptions:
             raise ValueError(f"a rollout forecasts each step: horizons must be 1, 2, .., are {list(self.horizons)}")
 
 
-class Attention(nn.Module):
+class NanoAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -59,7 +59,7 @@ class NanoForecaster(nn.Module):
         # Four cells to a token: attention over all of them costs a sixteenth.
         self.enter = nn.Conv2d(seen, o.hidden, 2, stride=2)
         self.place = nn.Parameter(torch.zeros(1, o.hidden, o.height // 2, o.width // 2))
-        blocks = [layer for _ in range(o.depth) for layer in (Attention(o.hidden, o.heads), ConvBlock(o.hidden))]
+        blocks = [layer for _ in range(o.depth) for layer in (NanoAttention(o.hidden, o.heads), ConvBlock(o.hidden))]
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(o.hidden)
         self.leave = nn.Linear(o.hidden, 4 * self.ahead * o.channels)

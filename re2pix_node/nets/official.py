@@ -18,7 +18,7 @@ from re2pix_node.nets.dinov2 import DinoV2
 from re2pix_node.nets.dpt import DptHead
 from re2pix_node.nets.masked_transformer import MaskedTransformer
 from re2pix_node.nets.onnx_export import FORECAST_OUTPUTS, exported
-from re2pix_node.nets.pca import Basis
+from re2pix_node.nets.pca import PcaBasis
 from re2pix_node.nets.proof_frames import proof_frames
 
 CHANNELS, JOINED = 1152, 4 * 768
@@ -48,7 +48,7 @@ def write_official_bundle(path: Path, grid: tuple[int, int], blocks: int, layers
 
 def official_parts(blocks: int, layers: int, grid: tuple[int, int]) -> DinoForesight:
     zeros, ones = torch.zeros(JOINED).double(), torch.ones(JOINED).double()
-    basis = Basis(zeros, ones, zeros, torch.randn(CHANNELS, JOINED).double() / JOINED**0.5)
+    basis = PcaBasis(zeros, ones, zeros, torch.randn(CHANNELS, JOINED).double() / JOINED**0.5)
     transformer = MaskedTransformer(grid, CHANNELS, CHANNELS, layers)
     torch.nn.init.normal_(transformer.maskvit["fc_out"].weight, std=0.02)  # zeros would be folded away
     taken = tuple(blocks * (i + 1) // 4 - 1 for i in range(4))

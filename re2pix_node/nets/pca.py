@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Basis:
+class PcaBasis:
     """All float64: mean, std and pca_mean [D], components [K, D]; D are the channels of all layers in a row.
 
     Into the basis: ((x - mean) / std - pca_mean) @ components.T. Out of it: (y @ components + pca_mean) * std + mean.

@@ -37,7 +37,7 @@ class RendererOptions:
             raise ValueError(f"hidden {self.hidden} cannot be shared by {self.heads} heads")
 
 
-class Block(nn.Module):
+class PictureBlock(nn.Module):
     """Attention, and a network with a depthwise 7x7 for each token; both steered by the moment (adaLN)."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -70,7 +70,7 @@ class Block(nn.Module):
         return self.out(mixed.reshape(number, height, columns, width))
 
 
-class Renderer(nn.Module):
+class PictureTransformer(nn.Module):
     def __init__(self, options: RendererOptions) -> None:
         super().__init__()
         self.options = o = options
@@ -78,7 +78,7 @@ class Renderer(nn.Module):
         self.enter = nn.Conv2d(2 * o.latents + o.channels, o.hidden, 2, stride=2)
         self.place = nn.Parameter(torch.zeros(1, o.height // 2, o.width // 2, o.hidden))
         self.moment = nn.Sequential(nn.Linear(32, o.hidden), nn.SiLU(), nn.Linear(o.hidden, o.hidden), nn.SiLU())
-        self.blocks = nn.ModuleList([Block(o.hidden, o.heads) for _ in range(o.depth)])
+        self.blocks = nn.ModuleList([PictureBlock(o.hidden, o.heads) for _ in range(o.depth)])
         self.norm = nn.LayerNorm(o.hidden)
         self.leave = nn.Linear(o.hidden, 4 * o.latents)
         nn.init.zeros_(self.leave.weight)
@@ -153,7 +153,7 @@ class RenderGraph(nn.Module):
 
     def __init__(
         self,
-        net: Renderer,
+        net: PictureTransformer,
         coder: PictureCoder,
         finisher: Finisher,
         forecaster: NanoForecaster,

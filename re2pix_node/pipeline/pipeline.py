@@ -16,7 +16,7 @@ from re2pix_node.engines.base import Engine, Features
 from re2pix_node.errors import NotFiniteError, Re2pixError
 from re2pix_node.imaging.geometry import FITS, Region, fit_frame
 from re2pix_node.pipeline.buffer import Arrival, FrameBuffer, Timing
-from re2pix_node.render.renderer import Scene
+from re2pix_node.render.renderer import PictureScene
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ class Pipeline:
         self.observed = np.ascontiguousarray(observed[..., : self._spec.features.channels])
         return self._forecast(self.observed, region)
 
-    def scene(self, forecast: Forecast, k: int) -> Scene:
+    def scene(self, forecast: Forecast, k: int) -> PictureScene:
         """What a picture of the newest forecast, at h<k>, is drawn from. Of several samples the first is shown."""
         assert self._picture is not None
         assert self._buffer.newest == forecast.stamp
-        return Scene(
+        return PictureScene(
             features=forecast.features[0, k - 1],
             frame=self._picture,
             context=tuple(self._engine.fetch(features) for features in self._context),

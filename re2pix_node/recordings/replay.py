@@ -27,7 +27,7 @@ from re2pix_node.pipeline.preview import Picture, VideoWriter, forecast_sheet, o
 from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, frame_rate, open_recording
 from re2pix_node.recordings.writer import BagWriter
-from re2pix_node.render.renderer import Renderer
+from re2pix_node.render.renderer import PictureRenderer
 
 TOPIC = "/re2pix_node/output"
 
@@ -44,7 +44,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Job:
+class ReplayJob:
     """What to replay, and what to write."""
 
     recording: Path
@@ -56,12 +56,12 @@ class Job:
 
 
 def replay(
-    job: Job,
+    job: ReplayJob,
     bundle: Bundle,
     engine: Engine,
     fit: str | None = None,
     progress: bool = True,
-    renderer: Renderer | None = None,
+    renderer: PictureRenderer | None = None,
 ) -> Summary:
     """Writes the forecasts of a recording to a rosbag2 MCAP, and a preview video when asked.
 
@@ -109,7 +109,7 @@ def _write(
         writer.write(f"{TOPIC}/{name}", message, source.received)
 
 
-def _drawn(renderer: Renderer, pipeline: Pipeline, forecast: Forecast) -> dict[int, Picture]:
+def _drawn(renderer: PictureRenderer, pipeline: Pipeline, forecast: Forecast) -> dict[int, Picture]:
     try:
         return {k: renderer.draw(pipeline.scene(forecast, k)) for k in range(1, len(forecast.horizons))}
     except NotFiniteError:  # a node leaves the picture out, a replay has every picture or none
@@ -126,7 +126,7 @@ def _write_pictures(writer: BagWriter, forecast: Forecast, source: BagFrame, dra
         writer.write(f"{TOPIC}/h{k}/image", image_message(types, picture, header), source.received)
 
 
-def _why_nothing(job: Job, bundle: Bundle, frames: int, pipeline: Pipeline, problem: str | None) -> str:
+def _why_nothing(job: ReplayJob, bundle: Bundle, frames: int, pipeline: Pipeline, problem: str | None) -> str:
     spec = bundle.manifest.time
     why = ", ".join(f"{count} {what}" for what, count in pipeline.counts.items()) or "none could be decoded"
     return (
@@ -141,7 +141,7 @@ def _notes(pipeline: Pipeline, recording: Recording) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _video(job: Job, recording: Recording, camera: CameraTopic) -> Iterator[VideoWriter]:
+def _video(job: ReplayJob, recording: Recording, camera: CameraTopic) -> Iterator[VideoWriter]:
     assert job.video is not None
     rate = frame_rate(recording, camera)
     with write_beside(job.video, job.replace) as partial, open_video(partial, rate) as video:

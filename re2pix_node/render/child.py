@@ -44,11 +44,11 @@ def _serve(pipe: Connection) -> int:
     from re2pix_node.engines.base import one_line
     from re2pix_node.errors import EngineError, NotFiniteError, Re2pixError
     from re2pix_node.render.process import receive, send
-    from re2pix_node.render.renderer import Renderer
+    from re2pix_node.render.renderer import PictureRenderer
 
     try:
         bundle, threads = pipe.recv()
-        renderer = Renderer(bundle, threads)
+        renderer = PictureRenderer(bundle, threads)
         send(pipe, renderer.name)
         while True:
             scene = receive(pipe)

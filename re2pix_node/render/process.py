@@ -19,7 +19,7 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.common import subprocess_python
 from re2pix_node.errors import EngineError, NotFiniteError
 from re2pix_node.render.process_clock import Holds, ProcessClock
-from re2pix_node.render.renderer import Scene
+from re2pix_node.render.renderer import PictureScene
 
 CHILD = "re2pix_node.render.child"
 # What takes longer than this (s) hangs, or is of no use; but what only waits for a busy machine does neither.
@@ -57,7 +57,7 @@ class RenderProcess:
         with self._no_longer_than(timeout):
             return str(self._answer())
 
-    def draw(self, scene: Scene, timeout: float = DRAW_SECONDS) -> NDArray[np.uint8]:
+    def draw(self, scene: PictureScene, timeout: float = DRAW_SECONDS) -> NDArray[np.uint8]:
         """The picture, as `Renderer.draw` gives it. After any error but NotFiniteError the process is ended."""
         with self._no_longer_than(timeout):
             send(self._pipe, scene)

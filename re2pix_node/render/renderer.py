@@ -18,7 +18,7 @@ NOISE_STREAM = 1  # beside the one that stochastic forecasters draw from
 
 
 @dataclass(frozen=True)
-class Scene:
+class PictureScene:
     """All that one picture takes."""
 
     features: NDArray[Any]  # [h, w, C] of the horizon
@@ -29,7 +29,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RenderAttempt:
     """What became of the render graph in one runtime at one precision."""
 
     name: str  # "openvino bf16"
@@ -42,7 +42,7 @@ class Attempt:
         return f"{self.name}: {self.fault or 'proved'}{figure}"
 
 
-class Renderer:
+class PictureRenderer:
     """A bundle's render graph, loaded and proved."""
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
@@ -56,7 +56,7 @@ class Renderer:
             passed_over.append(str(attempt))
         raise EngineError(f"no engine can draw the pictures of {bundle.path}: {'; '.join(passed_over)}")
 
-    def draw(self, scene: Scene) -> NDArray[np.uint8]:
+    def draw(self, scene: PictureScene) -> NDArray[np.uint8]:
         """The picture, [H, W, 3] RGB. EngineError when the graph fails; NotFiniteError when that is no picture."""
         rng = np.random.default_rng((*scene.seed, NOISE_STREAM))
         inputs = {
@@ -72,7 +72,7 @@ class Renderer:
         return _picture(image)
 
 
-def attempts(bundle: Bundle, threads: int = 0) -> Iterator[Attempt]:
+def attempts(bundle: Bundle, threads: int = 0) -> Iterator[RenderAttempt]:
     """The render graph in every runtime that works in host memory, the fastest first, each loaded and proved.
 
     `threads` = 0 uses every core that this process may run on. What is wrong with the bundle itself is raised.
@@ -88,7 +88,7 @@ def attempts(bundle: Bundle, threads: int = 0) -> Iterator[Attempt]:
         try:
             precisions = runtime.precisions()
         except Exception as error:  # not installed, or broken in a way of its own
-            yield Attempt(runtime.name, fault=one_line(error))
+            yield RenderAttempt(runtime.name, fault=one_line(error))
             continue
         for precision in precisions:
             yield _attempt(bundle, proof, runtime, precision, threads or len(os.sched_getaffinity(0)))
@@ -96,7 +96,7 @@ def attempts(bundle: Bundle, threads: int = 0) -> Iterator[Attempt]:
 
 def _attempt(
     bundle: Bundle, proof: Mapping[str, NDArray[Any]], runtime: Runtime, precision: str, threads: int
-) -> Attempt:
+) -> RenderAttempt:
     assert runtime.load_graph is not None
     assert bundle.manifest.render is not None
     name, load_graph, bound = f"{runtime.name} {precision}", runtime.load_graph, bundle.manifest.render.psnr
@@ -105,13 +105,13 @@ def _attempt(
         graph = load_checked(name, bundle, "render", expected, lambda data: load_graph(data, precision, threads))
         image = _drawn(graph, name, _proof_inputs(bundle, proof))
     except EngineError as error:
-        return Attempt(name, fault=str(error).removeprefix(f"{name}: "))
+        return RenderAttempt(name, fault=str(error).removeprefix(f"{name}: "))
     if not np.isfinite(image).all():
-        return Attempt(name, fault="its picture of the proof is not finite")
+        return RenderAttempt(name, fault="its picture of the proof is not finite")
     psnr = _psnr(_picture(image), proof["render.image"][0])
     if psnr < bound:
-        return Attempt(name, psnr, fault=f"its picture is not that of the proof, {bound:g} dB are needed")
-    return Attempt(name, psnr, graph)
+        return RenderAttempt(name, psnr, fault=f"its picture is not that of the proof, {bound:g} dB are needed")
+    return RenderAttempt(name, psnr, graph)
 
 
 def _proof_inputs(bundle: Bundle, proof: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from re2pix_node.errors import Re2pixError
-from re2pix_node.ros.parameters import PARAMETERS, Kind, Parameter, Settings, When
+from re2pix_node.ros.parameters import PARAMETERS, Kind, NodeSettings, Parameter, When
 
 _TYPES = {
     Kind.BOOL: RosParameter.Type.BOOL,
@@ -29,13 +29,13 @@ class DeclaredParameters:
     executor's thread, with the new settings whenever they have changed.
     """
 
-    def __init__(self, node: Node, unconfigured: Callable[[], bool], changed: Callable[[Settings], None]) -> None:
+    def __init__(self, node: Node, unconfigured: Callable[[], bool], changed: Callable[[NodeSettings], None]) -> None:
         self._node = node
         self._unconfigured = unconfigured
         self._changed = changed
         # First with any type: a value that is not allowed must lead to our message, not to rclpy's.
         given = {parameter.name: self._given(parameter) for parameter in PARAMETERS}
-        self._settings = Settings.of(given)
+        self._settings = NodeSettings.of(given)
         values = asdict(self._settings)
         for parameter in PARAMETERS:
             # A list must be stored with its type: an empty one has none by itself.
@@ -45,7 +45,7 @@ class DeclaredParameters:
         node.add_on_set_parameters_callback(self._take)
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> NodeSettings:
         return self._settings
 
     def _given(self, parameter: Parameter) -> Any:
@@ -62,7 +62,7 @@ class DeclaredParameters:
         # Parameters of others (use_sim_time, qos_overrides) are nothing to Settings.
         changes = {parameter.name: parameter.value for parameter in proposed}
         try:
-            new = Settings.of({**asdict(self._settings), **changes})
+            new = NodeSettings.of({**asdict(self._settings), **changes})
             for name in _READ_AT_CONFIGURE:
                 if getattr(new, name) != getattr(self._settings, name):
                     self._refuse_unless_unconfigured(name)

@@ -23,8 +23,8 @@ from re2pix_node.pipeline.pipeline import Forecast, Pipeline, timing_of
 from re2pix_node.pipeline.rate_limit import RateLimit
 from re2pix_node.pipeline.skill import LiveSkill
 from re2pix_node.ros.diagnostics import TOTAL, Health
-from re2pix_node.ros.parameters import Settings
-from re2pix_node.ros.publishing import Outputs
+from re2pix_node.ros.parameters import NodeSettings
+from re2pix_node.ros.publishing import ForecastPublishers
 from re2pix_node.ros.render_worker import RenderWorker
 
 # How long a log line about frames keeps quiet (s): a camera sends the same fault thirty times a second.
@@ -40,7 +40,7 @@ class Arrived:
 
 
 @dataclass
-class Model:
+class LoadedModel:
     """A bundle that has been loaded, and the engine in use, which has proved itself on it."""
 
     bundle: Bundle
@@ -55,10 +55,10 @@ class FrameWorker:
         self,
         node: Node,
         health: Health,
-        model: Model,
-        outputs: Outputs,
+        model: LoadedModel,
+        outputs: ForecastPublishers,
         renderer: RenderWorker | None,
-        settings: Settings,
+        settings: NodeSettings,
         lost: Callable[[], None],
     ) -> None:
         """`lost` is called, from the worker's thread, when no engine is left; `health.fatal` then says why."""
@@ -87,7 +87,7 @@ class FrameWorker:
         self._health.received(age)
         self.mailbox.put(Arrived(message, time.monotonic()))
 
-    def adopt(self, settings: Settings) -> None:
+    def adopt(self, settings: NodeSettings) -> None:
         """Live parameters, as they are now."""
         self.settings = settings
         spec = self._model.bundle.manifest
@@ -169,7 +169,7 @@ class FrameWorker:
         if forecast is not None:
             self._publish_views(forecast, picture, message.header.frame_id)
 
-    def _refusal(self, stamp: int, settings: Settings) -> str:
+    def _refusal(self, stamp: int, settings: NodeSettings) -> str:
         """What a frame that is not to be used is counted as."""
         if stamp == 0:
             return "frames unstamped"

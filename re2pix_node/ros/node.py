@@ -25,9 +25,9 @@ from re2pix_node.errors import BAD_INPUT, Re2pixError
 from re2pix_node.ros import qos
 from re2pix_node.ros.declared import DeclaredParameters
 from re2pix_node.ros.diagnostics import ACTIVE, Health
-from re2pix_node.ros.frame_worker import FrameWorker, Model
-from re2pix_node.ros.parameters import Settings
-from re2pix_node.ros.publishing import Outputs
+from re2pix_node.ros.frame_worker import FrameWorker, LoadedModel
+from re2pix_node.ros.parameters import NodeSettings
+from re2pix_node.ros.publishing import ForecastPublishers
 from re2pix_node.ros.render_worker import RenderWorker
 
 SUCCESS, FAILURE, ERROR = (
@@ -61,14 +61,14 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         engines.setLevel(logging.INFO)
         engines.addHandler(_ToRos(self))
         self._health = Health()
-        self._model: Model | None = None
+        self._model: LoadedModel | None = None
         self._supply: EngineSupply | None = None  # the model's, or that of the one being loaded
-        self._outputs: Outputs | None = None
+        self._outputs: ForecastPublishers | None = None
         self._worker: FrameWorker | None = None
         self._renderer: RenderWorker | None = None  # beside the worker, when the bundle can draw
         self._inputs: list[Any] = []
         self._overtaken = self._pictures_overtaken = 0  # in the workers before these
-        self._loading: Future[Model] | None = None
+        self._loading: Future[LoadedModel] | None = None
         self._declared = DeclaredParameters(self, lambda: self._health.state == "unconfigured", self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: under use_sim_time the node's own clock may stop or jump, and just then people look at diagnostics.
@@ -96,7 +96,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
             self._model = self._load(settings)
             if self._model is None:
                 return FAILURE
-            self._outputs = Outputs(self, self._model.bundle, settings)
+            self._outputs = ForecastPublishers(self, self._model.bundle, settings)
         except Exception as error:  # the node stays up and says what happened, whatever it is
             self._release()
             self._health.state = "unconfigured"
@@ -167,9 +167,9 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
 
     # --- what the states hold -----------------------------------------------------------------------------------------
 
-    def _load(self, settings: Settings) -> Model | None:
+    def _load(self, settings: NodeSettings) -> LoadedModel | None:
         """The model, loaded in a thread: signals and diagnostics go on. None when the process is asked to end."""
-        future: Future[Model] = Future()
+        future: Future[LoadedModel] = Future()
         self._loading = future
 
         def load() -> None:
@@ -199,7 +199,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self.get_logger().info(f"bundle {manifest.name} {manifest.version} on {model.supply.attempts[-1]}")
         return model
 
-    def _open(self, settings: Settings) -> Model:
+    def _open(self, settings: NodeSettings) -> LoadedModel:
         if not settings.bundle:
             raise Re2pixError(
                 "the parameter 'bundle' is empty: give the folder of a bundle, as in -p bundle:=models/NAME"
@@ -207,7 +207,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         bundle = read_bundle(bundle_folder(settings.bundle))
         supply = EngineSupply(bundle, settings.engine, settings.precision, settings.threads, background=True)
         self._supply = supply
-        return Model(bundle, supply, supply.next())
+        return LoadedModel(bundle, supply, supply.next())
 
     def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
         self._inputs.append(qos.subscribe(self, kind, topic, callback, qos.CAMERA))
@@ -240,7 +240,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._outputs = self._model = self._supply = None
         self._health.engine = self._health.building = ""
 
-    def _change(self, settings: Settings) -> None:
+    def _change(self, settings: NodeSettings) -> None:
         if self._worker:
             self._worker.adopt(settings)
 

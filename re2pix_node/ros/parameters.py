@@ -118,7 +118,7 @@ PARAMETERS: tuple[Parameter, ...] = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class NodeSettings:
     """A value for every parameter, each of its own type and allowed."""
 
     bundle: str
@@ -138,7 +138,7 @@ class Settings:
     render_rate: float
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Settings":
+    def of(cls, values: Mapping[str, Any]) -> "NodeSettings":
         """Settings from what a user gave; defaults for the rest. The first value that is not allowed is an error."""
         given = {parameter.name: values.get(parameter.name, parameter.default) for parameter in PARAMETERS}
         for parameter in PARAMETERS:

@@ -25,15 +25,15 @@ from re2pix_node.pipeline.preview import Picture, encode_jpeg, forecast_sheet
 from re2pix_node.ros import label_info, qos
 from re2pix_node.ros.camera_info import scaled
 from re2pix_node.ros.message_types import ros_types
-from re2pix_node.ros.parameters import Settings
+from re2pix_node.ros.parameters import NodeSettings
 
 PREVIEW, CAMERA_INFO = "preview", "camera_info"
 
 
-class Outputs:
+class ForecastPublishers:
     """Publishers of one bundle's forecasts. Nothing is made that nobody subscribes to, but the forecast itself."""
 
-    def __init__(self, node: Node, bundle: Bundle, settings: Settings) -> None:
+    def __init__(self, node: Node, bundle: Bundle, settings: NodeSettings) -> None:
         self._node = node
         self._bundle = bundle
         self.preview_rate = settings.preview_rate
@@ -107,14 +107,14 @@ class Outputs:
         self._advertise(type(message), "label_info", qos.LATCHED).publish(message)
 
 
-def _moment_names(bundle: Bundle, settings: Settings) -> Sequence[str]:
+def _moment_names(bundle: Bundle, settings: NodeSettings) -> Sequence[str]:
     """Names of the outputs that belong to a moment, of the kinds and horizons asked for."""
     chosen = {f"h{k}" for k in _chosen(bundle, settings)}
     kinds = [kind for kind in KINDS if kind in settings.outputs]
     return [name for name in output_names(bundle, kinds) if name.split("/")[0] in chosen]
 
 
-def _chosen(bundle: Bundle, settings: Settings) -> Sequence[int]:
+def _chosen(bundle: Bundle, settings: NodeSettings) -> Sequence[int]:
     """The horizons asked for, in their order."""
     count = len(bundle.manifest.time.horizons) + 1
     beyond = [k for k in settings.horizons if k >= count]

@@ -16,9 +16,9 @@ from re2pix_node.pipeline.mailbox import Mailbox
 from re2pix_node.pipeline.pipeline import Forecast
 from re2pix_node.pipeline.rate_limit import RateLimit
 from re2pix_node.render.process import RenderProcess
-from re2pix_node.render.renderer import Scene
+from re2pix_node.render.renderer import PictureScene
 from re2pix_node.ros.diagnostics import LOADING, Health
-from re2pix_node.ros.publishing import Outputs
+from re2pix_node.ros.publishing import ForecastPublishers
 
 QUIET = 10.0  # s between two log lines about failures
 # After a failure the process is started anew, after a pause (s) that doubles while it does not get a picture done.
@@ -26,25 +26,25 @@ PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 @dataclass(frozen=True)
-class Order:
+class PictureOrder:
     """A forecast whose pictures are wanted."""
 
     stamp: int
     horizons: tuple[int, ...]  # ns
-    scenes: tuple[Scene, ...]  # nearest horizon first
+    scenes: tuple[PictureScene, ...]  # nearest horizon first
     frame_id: str
     arrived: float  # the source frame, steady time
 
 
 # Nothing to draw yet, but soon.
-PREPARE = Order(0, (), (), "", 0.0)
+PREPARE = PictureOrder(0, (), (), "", 0.0)
 
 
 class RenderWorker:
     """Forecasts in by `offer`, pictures out by topic. What goes wrong costs pictures, and is told in diagnostics."""
 
-    def __init__(self, node: Node, health: Health, bundle: Bundle, outputs: Outputs, threads: int) -> None:
-        self.mailbox: Mailbox[Order] = Mailbox()
+    def __init__(self, node: Node, health: Health, bundle: Bundle, outputs: ForecastPublishers, threads: int) -> None:
+        self.mailbox: Mailbox[PictureOrder] = Mailbox()
         self.rate = 0.0  # forecasts drawn in a second at the most; 0 draws none
         self._node = node
         self._health = health
@@ -61,7 +61,7 @@ class RenderWorker:
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="re2pix renderer", daemon=True).start()
 
-    def offer(self, forecast: Forecast, scene: Callable[[int], Scene], frame_id: str, arrived: float) -> None:
+    def offer(self, forecast: Forecast, scene: Callable[[int], PictureScene], frame_id: str, arrived: float) -> None:
         """A forecast that has just been published. Taken if pictures of it are wanted now; never waits, never raises.
 
         `scene` gives what is to be drawn at a horizon. It may copy from a GPU, so it is called for few forecasts, once.
@@ -74,7 +74,7 @@ class RenderWorker:
                 return
             first = scene(wanted[0])
             others = (replace(first, features=forecast.features[0, k - 1], horizon=k) for k in wanted[1:])
-            self.mailbox.put(Order(forecast.stamp, forecast.horizons, (first, *others), frame_id, arrived))
+            self.mailbox.put(PictureOrder(forecast.stamp, forecast.horizons, (first, *others), frame_id, arrived))
         except Exception as error:  # it is not the forecast's fault
             self._report(error)
 
@@ -111,7 +111,7 @@ class RenderWorker:
             self._end_process()
             self._ended.set()
 
-    def _survive(self, order: Order) -> None:
+    def _survive(self, order: PictureOrder) -> None:
         try:
             if self._process:
                 self._draw_all(self._process, order)
@@ -140,7 +140,7 @@ class RenderWorker:
             self._process.close()
             self._process = None
 
-    def _draw_all(self, process: RenderProcess, order: Order) -> None:
+    def _draw_all(self, process: RenderProcess, order: PictureOrder) -> None:
         for i, scene in enumerate(order.scenes, start=1):
             # If no picture can be in time the last one is drawn all the same: the next may take less.
             takes = self._took if i < len(order.scenes) else 0.0
@@ -154,7 +154,7 @@ class RenderWorker:
             except NotFiniteError as error:  # the others may be well
                 self._report(error)
 
-    def _draw(self, process: RenderProcess, order: Order, scene: Scene) -> None:
+    def _draw(self, process: RenderProcess, order: PictureOrder, scene: PictureScene) -> None:
         begun = time.monotonic()
         picture = process.draw(scene)
         self._took = time.monotonic() - begun
@@ -183,6 +183,6 @@ class RenderWorker:
             self._node.get_logger().error(f"a picture is lost: {message}")
 
 
-def _is_late(order: Order, k: int, takes: float = 0.0) -> bool:
+def _is_late(order: PictureOrder, k: int, takes: float = 0.0) -> bool:
     """Whether the moment that a picture shows is over, or will be when it has been drawn."""
     return time.monotonic() + takes - order.arrived > order.horizons[k] / NANOSECONDS

@@ -8,7 +8,7 @@ import numpy as np
 
 from re2pix_node.simulator.cast import PART, Actor, make_camera_car, make_cast, standing
 from re2pix_node.simulator.mesh import Array, Mesh
-from re2pix_node.simulator.renderer import Lens, Renderer, Shot
+from re2pix_node.simulator.renderer import Lens, Shot, StreetRasterizer
 from re2pix_node.simulator.scenery import blob, build_scenery
 from re2pix_node.simulator.sky import make_light
 from re2pix_node.simulator.streets import Town, pick_district
@@ -89,7 +89,7 @@ class Drive:
         return self._count
 
     def frames(self) -> Iterator[Moment]:
-        renderer = Renderer(self.lens, self._textures, self.light)
+        renderer = StreetRasterizer(self.lens, self._textures, self.light)
         try:
             for piece in self._scenery.solid:
                 renderer.add(piece)
@@ -127,7 +127,7 @@ class Moods:
 class _Staged:
     """An actor with its meshes in a renderer."""
 
-    def __init__(self, renderer: Renderer, actor: Actor, number: int) -> None:
+    def __init__(self, renderer: StreetRasterizer, actor: Actor, number: int) -> None:
         self._actor, self._number = actor, number
         self._handles = [renderer.add(mesh, number + PART * part) for part, mesh in enumerate(actor.parts)]
         shadow = Mesh()
@@ -137,7 +137,7 @@ class _Staged:
         blob(shadow, (0, 0, 0.025), 0.0, *reach)
         self._shadow: Any = renderer.add_shadow(shadow)
 
-    def move(self, renderer: Renderer, camera: Array) -> dict[int, Array]:
+    def move(self, renderer: StreetRasterizer, camera: Array) -> dict[int, Array]:
         """Puts it where it is now, and gives its poses by instance: nothing where it is gone or far."""
         poses = self._actor.poses()
         if poses is None or np.linalg.norm(poses[0][:3, 3] - camera[:3, 3]) > SIGHT:

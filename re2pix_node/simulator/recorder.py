@@ -31,7 +31,7 @@ TOPICS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecordingPlan:
     """What every drive of a run has in common. `topics` are names of TOPICS."""
 
     seconds: float = 20.0
@@ -41,7 +41,9 @@ class Plan:
     topics: tuple[str, ...] = tuple(TOPICS)
 
 
-def record(path: Path, seed: int, plan: Plan, replace: bool = False, progress: Callable[[], object] = int) -> int:
+def record(
+    path: Path, seed: int, plan: RecordingPlan, replace: bool = False, progress: Callable[[], object] = int
+) -> int:
     """Simulates the drive of a seed into a rosbag2 folder; gives the number of its frames."""
     drive = Drive(seed, plan.seconds, plan.rate, plan.size)
     with BagWriter(path, replace) as bag:
@@ -67,7 +69,7 @@ def instance_of(frame: str) -> int | None:
     return int(words[1]) + (PART * int(words[3]) if len(words) > 2 else 0)
 
 
-def _messages(moment: Moment, lens: Lens, plan: Plan, stamp: int) -> Iterator[tuple[str, Any]]:
+def _messages(moment: Moment, lens: Lens, plan: RecordingPlan, stamp: int) -> Iterator[tuple[str, Any]]:
     header = header_message(bag_types(), stamp, CAMERA)
     shot = moment.shot
     makers: dict[str, Callable[[], Any]] = {

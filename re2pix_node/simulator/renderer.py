@@ -43,7 +43,7 @@ class Shot:
     depth: Array
 
 
-class Renderer:
+class StreetRasterizer:
     """One picture and its labels per call, of meshes that stand or move. One window system for the whole process."""
 
     def __init__(self, lens: Lens, textures: Array, light: Light, samples: int = 4) -> None:

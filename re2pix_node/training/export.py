@@ -61,7 +61,7 @@ PICTURE_FIGURES = {
 FIRST_MOVING = 11  # of Cityscapes' train ids
 
 
-class Forecast(nn.Module):
+class ForecastGraph(nn.Module):
     """context_0 .. context_{T-1} [1, h, w, C + carried] -> features [1, K, h, w, C], labels, confidence."""
 
     def __init__(self, net: NanoForecaster, head: nn.Module, masks: Masks) -> None:
@@ -92,7 +92,7 @@ def export_run(run: RunFolder, output: Path, identity: Identity, replace: bool =
     head, space, temperature = read_head(run)
     size = spec.backbone.height // spec.backbone.mask, spec.backbone.width // spec.backbone.mask
     temperatures = _temperatures(run, forecaster, head, space, temperature)
-    graph = Forecast(forecaster, head, Masks(space.ids, size, temperatures))
+    graph = ForecastGraph(forecaster, head, Masks(space.ids, size, temperatures))
     renderer, render = _renderer(run)
     try:
         manifest = _manifest(run, identity, space, size, ratios, render)

@@ -13,7 +13,7 @@ from re2pix_node.nets.finisher import Finisher, FinisherOptions, contrast
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of, unlikeness
-from re2pix_node.nets.renderer import Renderer, moved_on, sample
+from re2pix_node.nets.renderer import PictureTransformer, moved_on, sample
 from re2pix_node.training.loop import Batch, Sums
 from re2pix_node.training.renderer import RenderSamples
 from re2pix_node.training.run_file import RunFile
@@ -37,7 +37,7 @@ class FinishLoss(nn.Module):
         self,
         spec: RunFile,
         coder: PictureCoder,
-        renderer: Renderer,
+        renderer: PictureTransformer,
         forecaster: NanoForecaster,
         backbone: MobileSamEncoder,
     ) -> None:

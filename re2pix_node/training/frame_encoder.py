@@ -15,7 +15,7 @@ from re2pix_node.engines import openvino
 from re2pix_node.engines.base import one_line
 from re2pix_node.errors import TrainingError
 from re2pix_node.nets.checkpoints import read_checkpoint
-from re2pix_node.nets.features import Basis, FeatureEncoder
+from re2pix_node.nets.features import FeatureBasis, FeatureEncoder
 from re2pix_node.nets.mobilesam import LAYERS, PREFIX, MobileSamEncoder, load_mobilesam
 from re2pix_node.nets.onnx_export import exported
 from re2pix_node.training.run_file import BackboneSpec
@@ -108,11 +108,11 @@ def load_backbone(spec: BackboneSpec) -> MobileSamEncoder:
         raise TrainingError(f"{path}: is not the published mobile_sam.pt: {one_line(error)}") from None
 
 
-def feature_encoder(spec: BackboneSpec, basis: Basis) -> FeatureEncoder:
+def feature_encoder(spec: BackboneSpec, basis: FeatureBasis) -> FeatureEncoder:
     return FeatureEncoder(load_backbone(spec), basis, spec.picture)
 
 
-def encoder_identity(spec: BackboneSpec, basis: Basis) -> str:
+def encoder_identity(spec: BackboneSpec, basis: FeatureBasis) -> str:
     """What the features of a frame depend on, as one hash."""
     digest = hashlib.sha256()
     with Path(spec.weights).open("rb") as file:

@@ -29,7 +29,7 @@ Batch = dict[str, Tensor]
 Sums = dict[str, Tensor]
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """What is trained: a model whose forward(**batch) gives the loss and figures for the log."""
 
     name: str
@@ -59,7 +59,9 @@ class StoppedError(Exception):
         self.code = 128 + number
 
 
-def train(task: Task, settings: Optimisation, seed: int, folder: Path, accelerator: Accelerator) -> dict[str, float]:
+def train(
+    task: TrainingTask, settings: Optimisation, seed: int, folder: Path, accelerator: Accelerator
+) -> dict[str, float]:
     """Trains the task's model in place, on from the folder's checkpoint; gives the last validation's figures."""
     if settings.batch % accelerator.num_processes:
         raise TrainingError(
@@ -70,7 +72,9 @@ def train(task: Task, settings: Optimisation, seed: int, folder: Path, accelerat
 
 
 class _Loop:
-    def __init__(self, task: Task, settings: Optimisation, seed: int, folder: Path, accelerator: Accelerator) -> None:
+    def __init__(
+        self, task: TrainingTask, settings: Optimisation, seed: int, folder: Path, accelerator: Accelerator
+    ) -> None:
         self._task, self._settings, self._seed = task, settings, seed
         self._folder, self._accelerator = folder, accelerator
         optimizer = torch.optim.AdamW(_groups(task.model, settings.weight_decay), lr=settings.learning_rate)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.geometry import Picture, fit_frame
-from re2pix_node.nets.features import Basis, raw_channels, raw_features
+from re2pix_node.nets.features import FeatureBasis, raw_channels, raw_features
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.training.frame_encoder import FrameEncoder, load_backbone
 from re2pix_node.training.progress import Progress
@@ -57,7 +57,7 @@ class Moments:
         return self._products / self.count - np.outer(off, off)
 
 
-def learn_basis(spec: RunFile) -> Basis:
+def learn_basis(spec: RunFile) -> FeatureBasis:
     backbone = spec.backbone
     raw = raw_channels(backbone.layers)
     if spec.pca.channels > raw:
@@ -74,7 +74,7 @@ def learn_basis(spec: RunFile) -> Basis:
     return basis_of(moments, spec.pca.channels, backbone)
 
 
-def basis_of(moments: Moments, channels: int, spec: BackboneSpec) -> Basis:
+def basis_of(moments: Moments, channels: int, spec: BackboneSpec) -> FeatureBasis:
     covariance = moments.covariance()
     std = np.sqrt(np.diag(covariance).clip(min=0))
     std = np.maximum(std, DEAD * np.median(std))
@@ -84,7 +84,7 @@ def basis_of(moments: Moments, channels: int, spec: BackboneSpec) -> Basis:
     # Only up to its sign is a component determined: let its largest entry be positive.
     largest = np.abs(components).argmax(1)
     components = components * np.sign(components[np.arange(channels), largest])[:, None]
-    return Basis(
+    return FeatureBasis(
         layers=spec.layers,
         cell=spec.cell,
         mean=moments.mean().astype(np.float32),

@@ -10,7 +10,7 @@ from torch import nn
 from re2pix_node.errors import TrainingError
 from re2pix_node.nets.finisher import Finisher
 from re2pix_node.nets.render_vae import PictureCoder, vae_facts, vae_of
-from re2pix_node.nets.renderer import Renderer
+from re2pix_node.nets.renderer import PictureTransformer
 from re2pix_node.training.encoded_footage import Clips, footage
 from re2pix_node.training.finisher import FinishLoss, FinishTask, finisher_options
 from re2pix_node.training.frame_encoder import load_backbone
@@ -98,8 +98,8 @@ def read_vae(run: RunFolder) -> PictureCoder:
         raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
 
 
-def read_renderer(run: RunFolder, coder: PictureCoder) -> Renderer:
-    return _read(run, "renderer", Renderer(renderer_options(run.spec, coder.latents)))
+def read_renderer(run: RunFolder, coder: PictureCoder) -> PictureTransformer:
+    return _read(run, "renderer", PictureTransformer(renderer_options(run.spec, coder.latents)))
 
 
 def read_finisher(run: RunFolder, coder: PictureCoder) -> Finisher:

@@ -11,7 +11,7 @@ from re2pix_node.bundle.manifest import TimeSpec, build
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of
-from re2pix_node.nets.renderer import LEAST_SIGMA, Renderer, RendererOptions, moved_on, sample
+from re2pix_node.nets.renderer import LEAST_SIGMA, PictureTransformer, RendererOptions, moved_on, sample
 from re2pix_node.training.cached_samples import Chosen, ForecastSamples
 from re2pix_node.training.feature_cache import CachedClip
 from re2pix_node.training.loop import Batch, Sums
@@ -78,7 +78,7 @@ class RenderLoss(nn.Module):
 
     def __init__(self, spec: RunFile, coder: PictureCoder, forecaster: NanoForecaster) -> None:
         super().__init__()
-        self.net = Renderer(renderer_options(spec, coder.latents))
+        self.net = PictureTransformer(renderer_options(spec, coder.latents))
         self._channels = spec.pca.channels
         self._frozen = [coder, forecaster]  # in a list: they are not trained along
         self.register_buffer("ahead", torch.tensor(spec.time.horizons, dtype=torch.float32), persistent=False)

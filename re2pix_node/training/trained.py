@@ -7,7 +7,7 @@ from torch import nn
 
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.label_space import LabelSpace
-from re2pix_node.nets.features import Basis
+from re2pix_node.nets.features import FeatureBasis
 from re2pix_node.nets.nano import NanoForecaster
 from re2pix_node.training.forecaster import nano_options
 from re2pix_node.training.head import light_head
@@ -15,10 +15,10 @@ from re2pix_node.training.run_folder import RunFolder
 from re2pix_node.training.stored import read_stored
 
 
-def read_basis(run: RunFolder) -> Basis:
+def read_basis(run: RunFolder) -> FeatureBasis:
     file = run.needed("pca")
     try:
-        return Basis.from_bytes(file.read_bytes())
+        return FeatureBasis.from_bytes(file.read_bytes())
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
             f"{file}: cannot be read ({error}): make it anew with re2pix train pca ... --force"

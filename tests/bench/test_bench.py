@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from re2pix_node.bench.measure import Plan, bench
+from re2pix_node.bench.measure import BenchPlan, bench
 from re2pix_node.bench.products import Products, write_products
 from re2pix_node.bench.table import COLUMNS, bench_table
-from re2pix_node.bench.worker import STAGES, Task, Worker
+from re2pix_node.bench.worker import STAGES, BenchTask, Worker
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import main
 from re2pix_node.engines.onnxruntime import RUNTIME as ONNXRUNTIME
@@ -23,7 +23,7 @@ from re2pix_node.engines.proof import prove
 from re2pix_node.errors import EngineError
 from tests.support.ros_node import environment
 
-PLAN = Plan("onnxruntime", "auto", 1, 2)
+PLAN = BenchPlan("onnxruntime", "auto", 1, 2)
 
 
 def bench_command(*words: object) -> int:
@@ -104,7 +104,7 @@ def test_memory_is_that_of_the_engine_alone(tmp_path: Path) -> None:
     taken = []
     for side in (64, 2048):
         bundle = write_products(tmp_path / str(side), Products(side, 1))
-        worker = Worker(Task(bundle.path, "onnxruntime", "fp32", 1))
+        worker = Worker(BenchTask(bundle.path, "onnxruntime", "fp32", 1))
         worker.turn()
         taken.append(worker.memory().host)
         status = Path(f"/proc/{worker.pid}/status").read_text()
@@ -131,7 +131,7 @@ def test_an_engine_that_dies_costs_its_row_only(tiny: Bundle, monkeypatch: pytes
         return turn(worker)
 
     monkeypatch.setattr(Worker, "turn", deadly_turn)
-    figures = bench(tiny, Plan("auto", "fp32", 1, 1))
+    figures = bench(tiny, BenchPlan("auto", "fp32", 1, 1))
     assert [row["engine"] for row in figures["engines"]] == ["onnxruntime"]
     assert "openvino fp32: its process was ended by SIGKILL" in figures["passed_over"]
     assert len(killed) == 1
@@ -139,7 +139,7 @@ def test_an_engine_that_dies_costs_its_row_only(tiny: Bundle, monkeypatch: pytes
 
 def test_an_engine_that_cannot_be_loaded_says_why(tiny: Bundle) -> None:
     with pytest.raises(EngineError, match="tensorrt fp16: "):
-        Worker(Task(tiny.path, "tensorrt", "fp16", 1))
+        Worker(BenchTask(tiny.path, "tensorrt", "fp16", 1))
 
 
 def test_processes_end_with_one_that_is_killed(tiny: Bundle) -> None:
@@ -159,7 +159,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_processes_end_with_the_benchmark(tiny: Bundle) -> None:
-    worker = Worker(Task(tiny.path, "onnxruntime", "fp32", 1))
+    worker = Worker(BenchTask(tiny.path, "onnxruntime", "fp32", 1))
     assert set(worker.turn()) == set(STAGES)
     worker.close()
     with pytest.raises(ProcessLookupError):

@@ -11,7 +11,7 @@ from re2pix_node.engines import open_engine
 from re2pix_node.imaging.decode import decode
 from re2pix_node.pipeline.pipeline import Forecast, Pipeline
 from re2pix_node.recordings.reader import open_recording
-from re2pix_node.render.renderer import Renderer, Scene
+from re2pix_node.render.renderer import PictureRenderer, PictureScene
 
 DRIVE = Path(__file__).resolve().parents[2] / "data/drive_90002"  # of the simulator's test split
 MEGABYTES = 60
@@ -38,7 +38,7 @@ def test_it_is_small_and_has_a_card(nano: Bundle) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(nano: Bundle) -> list[tuple[Forecast, Scene]]:
+def seen(nano: Bundle) -> list[tuple[Forecast, PictureScene]]:
     """Three seconds of the drive: forecasts, and what a picture of their last horizon is drawn from."""
     pipeline = Pipeline(nano, open_engine(nano, "auto", "auto")[0])
     with open_recording(DRIVE) as recording:
@@ -50,7 +50,7 @@ def seen(nano: Bundle) -> list[tuple[Forecast, Scene]]:
 
 
 @pytest.fixture(scope="module")
-def forecasts(seen: list[tuple[Forecast, Scene]]) -> list[Forecast]:
+def forecasts(seen: list[tuple[Forecast, PictureScene]]) -> list[Forecast]:
     return [forecast for forecast, _ in seen]
 
 
@@ -76,8 +76,10 @@ def test_what_it_says_is_nearer_to_what_comes_than_what_is(forecasts: list[Forec
     assert right > kept
 
 
-def test_what_it_draws_is_nearer_to_what_comes_than_what_is(nano: Bundle, seen: list[tuple[Forecast, Scene]]) -> None:
-    renderer = Renderer(nano)
+def test_what_it_draws_is_nearer_to_what_comes_than_what_is(
+    nano: Bundle, seen: list[tuple[Forecast, PictureScene]]
+) -> None:
+    renderer = PictureRenderer(nano)
     came = {hundredth(forecast.stamp): scene.frame.astype(float) for forecast, scene in seen}
     meant = [(scene, came.get(hundredth(forecast.predicted_stamps[3]))) for forecast, scene in seen[::6]]
     pairs = [(renderer.draw(scene), scene.frame, true) for scene, true in meant if true is not None]

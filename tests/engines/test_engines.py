@@ -10,7 +10,7 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.engines import RUNTIMES, open_engine, supply
-from re2pix_node.engines.base import Outputs
+from re2pix_node.engines.base import ForecastArrays
 from re2pix_node.engines.proof import compare, prove
 from re2pix_node.errors import BundleError, EngineError
 from tests.support.drive import frame
@@ -103,11 +103,11 @@ class _Wrong:
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    def forecast(self, context, noise=None) -> Outputs:
+    def forecast(self, context, noise=None) -> ForecastArrays:
         return self._bend(self._engine.forecast(context, noise))
 
 
-def nan_somewhere(outputs: Outputs) -> Outputs:
+def nan_somewhere(outputs: ForecastArrays) -> ForecastArrays:
     features = outputs.features.copy()
     features[0, 0, 0, 0, 0] = np.nan
     return dataclasses.replace(outputs, features=features)

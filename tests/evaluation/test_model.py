@@ -4,7 +4,7 @@ import pytest
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import EngineError
-from re2pix_node.evaluation.model import Model, fit_labels
+from re2pix_node.evaluation.model import EvaluatedModel, fit_labels
 from re2pix_node.imaging.geometry import fit_frame
 from tests.support import drive
 from tests.support.worlds import Seer, Sliding, manifest
@@ -37,7 +37,7 @@ def test_labels_may_be_smaller_than_the_frame() -> None:
 
 def test_the_lent_head_says_of_a_frame_what_the_bundle_says_of_now(tiny: Bundle) -> None:
     engine, _ = open_engine(tiny, "onnxruntime", threads=1)
-    model = Model(tiny.manifest, engine)
+    model = EvaluatedModel(tiny.manifest, engine)
     seen = [model.see(drive.frame(0.18 * i, 640, 360), i) for i in range(4)]
     outputs = engine.forecast([each.held for each in seen])
     anything = [np.zeros_like(seen[0].held)] * 4
@@ -50,7 +50,7 @@ def test_the_lent_head_says_of_a_frame_what_the_bundle_says_of_now(tiny: Bundle)
 
 
 def test_a_frame_is_encoded_once() -> None:
-    model = Model(manifest(), Seer())
+    model = EvaluatedModel(manifest(), Seer())
     world = Sliding()
     for stamp in (1, 2, 1, 2, 2):
         model.see(world.frame(stamp), stamp)
@@ -69,4 +69,4 @@ def test_features_that_are_not_finite_are_not_scored() -> None:
             return super().encode(frame) * np.nan
 
     with pytest.raises(EngineError, match="the encoder gave features that are not finite"):
-        Model(manifest(), Broken()).see(Sliding().frame(0), 0)
+        EvaluatedModel(manifest(), Broken()).see(Sliding().frame(0), 0)

@@ -20,8 +20,8 @@ from re2pix_node.harness.demo_video import (
     PANEL_WIDTH,
     WIDTH,
     DemoVideo,
-    Moment,
     Panel,
+    VideoMoment,
 )
 from tests.support.ros_node import start
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
@@ -113,12 +113,12 @@ def test_a_demo_that_is_stopped_leaves_nothing_running(
     assert list(tmp_path.iterdir()) == []
 
 
-def drawing(moments: list[Moment], horizons: int = 3, shape: float = 0.5) -> DemoVideo:
+def drawing(moments: list[VideoMoment], horizons: int = 3, shape: float = 0.5) -> DemoVideo:
     return DemoVideo(LABELS, [f"0.{18 * k} s" for k in range(1, horizons + 1)], moments, shape)
 
 
-def moments(skill: tuple[float, ...] = (0.3, 0.2, -0.1), count: int = 50) -> list[Moment]:
-    return [Moment(0.1 * i, skill, 40.0 + i) for i in range(count)]
+def moments(skill: tuple[float, ...] = (0.3, 0.2, -0.1), count: int = 50) -> list[VideoMoment]:
+    return [VideoMoment(0.1 * i, skill, 40.0 + i) for i in range(count)]
 
 
 def curve_pixels(sheet: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_a_panel_shows_its_mask_over_a_grey_picture() -> None:
 
 @pytest.mark.parametrize(("horizons", "shape"), [(1, 0.5), (3, 0.5), (3, 0.57), (5, 0.75)])
 def test_sheets_have_one_even_size_and_nothing_is_cut_off(horizons: int, shape: float) -> None:
-    many = [Moment(0.1 * i, (-1.0,) * horizons, 4321.0) for i in range(50)]
+    many = [VideoMoment(0.1 * i, (-1.0,) * horizons, 4321.0) for i in range(50)]
     video = drawing(many, horizons, shape)
     picture = np.zeros((round(PANEL_WIDTH * shape), PANEL_WIDTH, 3), np.uint8)
     panels = [Panel("expected in 10.53 s, over what came", picture)] * (horizons + 2)

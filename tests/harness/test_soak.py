@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.harness.soak import Sample, verdict
+from re2pix_node.harness.soak import UsageSample, verdict
 from tests.support.ros_node import start
 
 SECONDS = int(os.environ.get("SOAK_SECONDS", "120"))
 MIB = 1 << 20
-WELL = [Sample(10.0 * i, 200 * MIB, 150 * MIB, 20, 30, 100 * i, 0) for i in range(1, 361)]
+WELL = [UsageSample(10.0 * i, 200 * MIB, 150 * MIB, 20, 30, 100 * i, 0) for i in range(1, 361)]
 
 
 @pytest.mark.timeout(SECONDS + 180)

@@ -3,7 +3,7 @@ import torch
 
 from re2pix_node.nets.dpt import DptHead
 from re2pix_node.nets.masks import Masks
-from re2pix_node.nets.pca import Basis
+from re2pix_node.nets.pca import PcaBasis
 from tests.support import reference
 from tests.support import small_checkpoints as files
 
@@ -34,7 +34,7 @@ def test_logits_are_those_of_the_plain_head(grid: tuple[int, int], folded: bool)
 def test_projections_take_the_basis_as_if_it_were_inverted_first() -> None:
     head, _ = make()
     tensors = files.forecaster_tensors()
-    basis = Basis(*(tensors[name].double() for name in ("mean", "std", "pca_mean", "pca_components")))
+    basis = PcaBasis(*(tensors[name].double() for name in ("mean", "std", "pca_mean", "pca_components")))
     features = torch.randn(4, 6, files.CHANNELS)
     wanted = [p(layer) for p, layer in zip(head.projects, reference.layers_of(tensors, features), strict=True)]
     folded = basis.before_projections(head.projects)

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from re2pix_node.nets.features import CARRIED, Basis, FeatureEncoder, raw_channels, raw_features, small_picture
+from re2pix_node.nets.features import CARRIED, FeatureBasis, FeatureEncoder, raw_channels, raw_features, small_picture
 from re2pix_node.nets.mobilesam import MobileSamEncoder
 
 
-def basis(layers: tuple[str, ...], cell: int, channels: int = 12) -> Basis:
+def basis(layers: tuple[str, ...], cell: int, channels: int = 12) -> FeatureBasis:
     rng = np.random.default_rng(0)
     raw = raw_channels(layers)
     components = np.linalg.qr(rng.standard_normal((raw, channels)))[0].T.astype(np.float32)
     mean, spread = rng.standard_normal(raw, np.float32), rng.uniform(0.5, 2, raw).astype(np.float32)
-    return Basis(layers, cell, mean, spread, components, 0.7, 0.9)
+    return FeatureBasis(layers, cell, mean, spread, components, 0.7, 0.9)
 
 
 @pytest.mark.parametrize(("layers", "cell"), [(("stage1", "neck"), 8), (("stage1", "stage2"), 16)])
@@ -50,7 +50,7 @@ def test_the_picture_is_grey_pixels_of_a_cell_row_by_row() -> None:
 
 def test_a_basis_is_read_back_as_it_was_written() -> None:
     known = basis(("stage1", "neck"), 8)
-    again = Basis.from_bytes(known.to_bytes())
+    again = FeatureBasis.from_bytes(known.to_bytes())
     assert (again.layers, again.cell, again.scale, again.explained) == (known.layers, 8, 0.7, 0.9)
     for name in ("mean", "std", "components"):
         np.testing.assert_array_equal(getattr(again, name), getattr(known, name))

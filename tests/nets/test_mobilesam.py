@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from re2pix_node.nets.mobilesam import LAYERS, PREFIX, Block, MobileSamEncoder, load_mobilesam
+from re2pix_node.nets.mobilesam import LAYERS, PREFIX, MobileSamEncoder, SamBlock, load_mobilesam
 
 
 def published(encoder: MobileSamEncoder) -> dict[str, torch.Tensor]:
@@ -49,7 +49,7 @@ def test_layers_have_the_size_they_say(height: int, width: int) -> None:
 def test_attention_stays_in_its_window_and_pads_with_zeros() -> None:
     """Against the same attention written as loops over windows, heads and cells."""
     torch.manual_seed(1)
-    block = Block(8, 2, 3).eval()
+    block = SamBlock(8, 2, 3).eval()
     torch.nn.init.normal_(block.attn.attention_biases)
     x = torch.randn(1, 8, 4, 5)
     padded = functional.pad(x, (0, 1, 0, 2)).permute(0, 2, 3, 1)[0]

@@ -13,7 +13,7 @@ from re2pix_node.nets.nano import NanoForecaster, NanoOptions
 from re2pix_node.nets.onnx_export import exported
 from re2pix_node.nets.render_vae import PictureCoder, VaeOptions, build_vae, pictures_of, planes_of, unlikeness
 from re2pix_node.nets.renderer import (
-    Renderer,
+    PictureTransformer,
     RendererOptions,
     RenderGraph,
     likely,
@@ -45,7 +45,7 @@ def small_coder() -> PictureCoder:
 
 
 def test_it_weighs_the_noisy_picture_against_the_moved_one() -> None:
-    net, noisy, moved = Renderer(OPTIONS), latents(2, 0), latents(2, 1)
+    net, noisy, moved = PictureTransformer(OPTIONS), latents(2, 0), latents(2, 1)
     given = noisy, torch.tensor([1.0, 0.001]), cells(2, 2), moved, torch.tensor([1.0, 3.0])
     said = net(*given)
     torch.testing.assert_close(said[0], moved[0])  # of pure noise nothing is known
@@ -69,7 +69,7 @@ def test_the_first_guess_is_the_best_for_what_lies_around_the_moved_picture() ->
 
 @pytest.mark.parametrize("steps", [1, 3, 8])
 def test_sampling_is_that_of_diffusers(steps: int) -> None:
-    net, moved, told, ahead = Renderer(OPTIONS), latents(1, 1), cells(1, 2), torch.tensor([2.0])
+    net, moved, told, ahead = PictureTransformer(OPTIONS), latents(1, 1), cells(1, 2), torch.tensor([2.0])
     torch.nn.init.normal_(net.leave.weight, std=0.2)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(sigmas=sigmas(steps)[:-1])
@@ -83,7 +83,7 @@ def test_sampling_is_that_of_diffusers(steps: int) -> None:
 
 
 def test_guidance_goes_beyond_what_features_change() -> None:
-    net, moved, told, ahead = Renderer(OPTIONS), latents(1, 1), cells(1, 2), torch.tensor([2.0])
+    net, moved, told, ahead = PictureTransformer(OPTIONS), latents(1, 1), cells(1, 2), torch.tensor([2.0])
     torch.nn.init.normal_(net.leave.weight, std=0.2)
     with torch.inference_mode():
         none = sample(net, latents(1, 0), torch.zeros_like(told), moved, ahead, 1, 1.0)
@@ -96,7 +96,7 @@ def test_guidance_goes_beyond_what_features_change() -> None:
 def test_it_learns_what_features_tell() -> None:
     """What the first channel says has come to the moved picture."""
     torch.manual_seed(0)
-    net = Renderer(OPTIONS)
+    net = PictureTransformer(OPTIONS)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
 
     def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -204,7 +204,7 @@ def test_options_that_cannot_be_are_refused() -> None:
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 def test_the_graph_draws_what_pytorch_draws_in_every_engine(guidance: float) -> None:
     torch.manual_seed(0)
-    net, forecaster = Renderer(OPTIONS), NanoForecaster(NANO)
+    net, forecaster = PictureTransformer(OPTIONS), NanoForecaster(NANO)
     torch.nn.init.normal_(net.leave.weight, std=0.1)
     torch.nn.init.normal_(forecaster.motion.change.weight, std=0.05)
     finisher = Finisher(FinisherOptions(latents=4, width=8))

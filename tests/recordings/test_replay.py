@@ -17,7 +17,7 @@ from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.reader import open_recording
 from re2pix_node.recordings.writer import BagWriter
-from re2pix_node.render.renderer import Renderer
+from re2pix_node.render.renderer import PictureRenderer
 from tests.support import drive, faulty_bundle
 from tests.support.drive_bag import START, make_drive_bag
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
@@ -118,7 +118,7 @@ class TestPictures:
         options = ("--engine", "onnxruntime", "--render", "--video", str(video))
         assert replay(drive_bag, tmp_path / "out", drawing, *options) == 0
         assert "engine onnxruntime fp32, pictures by " in capsys.readouterr().out
-        renderer, pipeline = Renderer(drawing), Pipeline(drawing, open_engine(drawing, "onnxruntime")[0])
+        renderer, pipeline = PictureRenderer(drawing), Pipeline(drawing, open_engine(drawing, "onnxruntime")[0])
         found = {k: images(tmp_path / "out", f"/re2pix_node/output/h{k}/image") for k in (1, 2, 3)}
         masks = images(tmp_path / "out", "/re2pix_node/output/h1/segmentation")
         drawn = 0

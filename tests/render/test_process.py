@@ -19,7 +19,7 @@ from re2pix_node.errors import EngineError, NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render import process as render_process
 from re2pix_node.render.process import RenderProcess
-from re2pix_node.render.renderer import Renderer, Scene
+from re2pix_node.render.renderer import PictureRenderer, PictureScene
 from tests.support import faulty_bundle
 from tests.support.processes import has_ended, starved, stop_for_good, wait_until_ended
 from tests.support.ros_node import READY, environment
@@ -44,7 +44,7 @@ def process(bundle: Bundle) -> Iterator[RenderProcess]:
         process.close()
 
 
-def scene_of(bundle: Bundle, fault: tuple[int, int, int] | None = None, k: int = 2) -> Scene:
+def scene_of(bundle: Bundle, fault: tuple[int, int, int] | None = None, k: int = 2) -> PictureScene:
     pipeline = Pipeline(bundle, open_engine(bundle, "onnxruntime")[0], seed=3)
     forecasts = [pipeline.observe(faulty_bundle.picture(0.1 * i, fault), i * 10**8) for i in range(8)]
     assert forecasts[-1] is not None
@@ -52,7 +52,7 @@ def scene_of(bundle: Bundle, fault: tuple[int, int, int] | None = None, k: int =
 
 
 def test_it_draws_what_the_renderer_draws(bundle: Bundle, process: RenderProcess) -> None:
-    renderer = Renderer(bundle, THREADS)
+    renderer = PictureRenderer(bundle, THREADS)
     for k in (1, 3):
         scene = scene_of(bundle, k=k)
         picture = process.draw(scene)
@@ -64,7 +64,7 @@ def test_it_draws_what_the_renderer_draws(bundle: Bundle, process: RenderProcess
 def test_its_name_is_that_of_the_engine(bundle: Bundle) -> None:
     process = RenderProcess(bundle, THREADS)
     try:
-        assert process.ready(READY) == Renderer(bundle, THREADS).name
+        assert process.ready(READY) == PictureRenderer(bundle, THREADS).name
     finally:
         process.close()
     assert wait_until_ended(process.pid)

@@ -13,7 +13,7 @@ from re2pix_node.engines import RUNTIMES, open_engine
 from re2pix_node.errors import BundleError, EngineError, NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render import renderer as rendering
-from re2pix_node.render.renderer import Renderer, Scene, attempts
+from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import faulty_bundle
 from tests.support.drive import frame
 from tests.support.tiny_bundle import make_tiny_bundle, render_graph, tiny_manifest
@@ -29,11 +29,11 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def scene(drawing: Bundle) -> Scene:
+def scene(drawing: Bundle) -> PictureScene:
     return scene_of(drawing, [frame(0.1 * i, 320, 160) for i in range(8)])
 
 
-def scene_of(bundle: Bundle, frames: list[np.ndarray], k: int = 2) -> Scene:
+def scene_of(bundle: Bundle, frames: list[np.ndarray], k: int = 2) -> PictureScene:
     pipeline = Pipeline(bundle, open_engine(bundle, "onnxruntime")[0], seed=3)
     forecasts = [pipeline.observe(picture, i * 10**8) for i, picture in enumerate(frames)]
     assert forecasts[-1] is not None
@@ -50,9 +50,9 @@ def with_graph(bundle: Bundle, path: Path, data: bytes) -> Bundle:
     return Bundle(path, dataclasses.replace(bundle.manifest, render=render))
 
 
-def test_the_picture_is_what_the_graph_says_rounded_and_within_bounds(drawing: Bundle, scene: Scene) -> None:
+def test_the_picture_is_what_the_graph_says_rounded_and_within_bounds(drawing: Bundle, scene: PictureScene) -> None:
     bright = dataclasses.replace(scene, frame=np.maximum(scene.frame, 240), horizon=3)
-    renderer = Renderer(drawing, threads=1)
+    renderer = PictureRenderer(drawing, threads=1)
     inputs = {
         "features": bright.features[None],
         "frame": bright.frame[None],
@@ -68,8 +68,8 @@ def test_the_picture_is_what_the_graph_says_rounded_and_within_bounds(drawing: B
     assert renderer.name in HERE
 
 
-def test_the_seed_decides_the_picture(drawing: Bundle, scene: Scene) -> None:
-    first, second = (Renderer(drawing, threads=1) for _ in range(2))
+def test_the_seed_decides_the_picture(drawing: Bundle, scene: PictureScene) -> None:
+    first, second = (PictureRenderer(drawing, threads=1) for _ in range(2))
     picture = first.draw(scene)
     others = [dataclasses.replace(scene, seed=seed) for seed in ((4, scene.seed[1]), (3, scene.seed[1] + 1))]
     drawn = [second.draw(other) for other in others]
@@ -87,16 +87,16 @@ def test_every_runtime_here_proves_itself(drawing: Bundle) -> None:
 
 def test_a_bundle_without_a_render_graph_is_named(tiny: Bundle) -> None:
     with pytest.raises(BundleError, match="has no graph that draws pictures: export it from a run with"):
-        Renderer(tiny)
+        PictureRenderer(tiny)
 
 
 def test_a_graph_of_another_signature_is_named(drawing: Bundle, tmp_path: Path) -> None:
     other = render_graph(tiny_manifest(context=3, render=True)).SerializeToString()
     with pytest.raises(BundleError, match=r"render\.onnx: the input 'context_3' is missing"):
-        Renderer(with_graph(drawing, tmp_path / "b", other))
+        PictureRenderer(with_graph(drawing, tmp_path / "b", other))
 
 
-def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: Scene, monkeypatch) -> None:
+def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: PictureScene, monkeypatch) -> None:
     class Dimmed:
         """A miscompiled graph."""
 
@@ -111,7 +111,7 @@ def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: 
 
     bent = dataclasses.replace(OPENVINO, load_graph=Dimmed)
     monkeypatch.setattr(rendering, "RUNTIMES", (bent, ONNXRUNTIME))
-    renderer = Renderer(drawing)
+    renderer = PictureRenderer(drawing)
     assert renderer.name == "onnxruntime fp32"
     assert renderer.draw(scene).shape == (128, 256, 3)
     first = next(attempts(drawing))
@@ -124,7 +124,7 @@ def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: 
 def test_when_no_runtime_can_each_says_why(drawing: Bundle, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(EngineError) as caught:
-        Renderer(with_graph(drawing, tmp_path / "b", b"this is no graph"))
+        PictureRenderer(with_graph(drawing, tmp_path / "b", b"this is no graph"))
     message = str(caught.value)
     assert message.startswith(f"no engine can draw the pictures of {tmp_path / 'b'}: openvino: openvino is not")
     assert "; onnxruntime fp32: cannot load render.onnx: " in message
@@ -136,7 +136,7 @@ def test_a_proof_of_another_picture_is_passed_by_none(drawing: Bundle, tmp_path:
     (light,) = (constant for constant in model.graph.initializer if constant.name == "brighter")
     light.CopyFrom(onnx.numpy_helper.from_array(np.float32(12), "brighter"))
     with pytest.raises(EngineError) as caught:
-        Renderer(with_graph(drawing, tmp_path / "b", model.SerializeToString()))
+        PictureRenderer(with_graph(drawing, tmp_path / "b", model.SerializeToString()))
     for name in HERE:
         assert f"{name}: its picture is not that of the proof" in str(caught.value)
 
@@ -147,14 +147,14 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(params=[OPENVINO, ONNXRUNTIME], ids=lambda runtime: runtime.name)
-def frail(faulty: Bundle, request, monkeypatch) -> Renderer:
+def frail(faulty: Bundle, request, monkeypatch) -> PictureRenderer:
     """Of the faulty bundle, by one runtime."""
     monkeypatch.setattr(rendering, "RUNTIMES", (request.param,))
-    return Renderer(faulty, threads=2)
+    return PictureRenderer(faulty, threads=2)
 
 
 @pytest.mark.parametrize("fault", [faulty_bundle.RENDERER_NAN, faulty_bundle.RENDERER_INF])
-def test_a_picture_that_is_not_finite_is_refused(faulty: Bundle, frail: Renderer, fault) -> None:
+def test_a_picture_that_is_not_finite_is_refused(faulty: Bundle, frail: PictureRenderer, fault) -> None:
     good = scene_of(faulty, [faulty_bundle.picture(0.1 * i) for i in range(8)])
     bad = dataclasses.replace(good, frame=faulty_bundle.picture(0.7, fault))
     before = frail.draw(good)
@@ -163,7 +163,7 @@ def test_a_picture_that_is_not_finite_is_refused(faulty: Bundle, frail: Renderer
     np.testing.assert_array_equal(frail.draw(good), before)
 
 
-def test_a_graph_that_throws_says_what_and_where(faulty: Bundle, frail: Renderer) -> None:
+def test_a_graph_that_throws_says_what_and_where(faulty: Bundle, frail: PictureRenderer) -> None:
     frames = [faulty_bundle.picture(0.1 * i) for i in range(7)]
     scene = scene_of(faulty, [*frames, faulty_bundle.picture(0.7, faulty_bundle.RENDERER_THROWS)])
     with pytest.raises(EngineError, match=f"{frail.name}: render failed: ") as caught:

@@ -15,7 +15,7 @@ from rclpy.parameter_client import AsyncParameterClient
 
 from re2pix_node.errors import Re2pixError
 from re2pix_node.ros.declared import DeclaredParameters
-from re2pix_node.ros.parameters import PARAMETERS, Settings
+from re2pix_node.ros.parameters import PARAMETERS, NodeSettings
 
 NAMES = (f"forecaster_{i}" for i in itertools.count())
 UNCONFIGURED = "can change only while the node is unconfigured: ros2 lifecycle set "
@@ -28,7 +28,7 @@ class Served:
         cli = ["--ros-args", *arguments]
         self.node = LifecycleNode(next(NAMES), namespace="/front", cli_args=cli, enable_communication_interface=False)
         self.unconfigured = unconfigured
-        self.told: list[Settings] = []
+        self.told: list[NodeSettings] = []
         try:
             self.declared = DeclaredParameters(self.node, lambda: self.unconfigured, self.told.append)
         except BaseException:
@@ -88,14 +88,14 @@ def served() -> Iterator[Served]:
     made.close()
 
 
-def started(*arguments: str) -> Settings:
+def started(*arguments: str) -> NodeSettings:
     made = Served(*arguments)
     made.close()
     return made.declared.settings
 
 
 def test_defaults(served: Served) -> None:
-    assert served.declared.settings == Settings.of({})
+    assert served.declared.settings == NodeSettings.of({})
     assert not served.told
 
 
@@ -116,7 +116,7 @@ def test_defaults(served: Served) -> None:
 def test_values_given_at_start(given: str, field: str, expected: object) -> None:
     made = Served("-p", given)
     try:
-        assert made.declared.settings == Settings.of({field: expected})
+        assert made.declared.settings == NodeSettings.of({field: expected})
         stored = made.stored(field)
         assert type(getattr(made.declared.settings, field)) is type(expected)
         assert (tuple(stored) if isinstance(expected, tuple) else stored) == expected
@@ -130,7 +130,7 @@ def test_values_in_a_file_may_be_overruled_on_the_command_line(tmp_path: Path) -
         "/**:\n  ros__parameters:\n    engine: onnxruntime\n    horizons: [1]\n    outputs: []\n    max_age: 1\n"
     )
     settings = started("--params-file", str(file), "-p", "horizons:=[2]")
-    assert settings == Settings.of({"engine": "onnxruntime", "horizons": [2], "outputs": [], "max_age": 1.0})
+    assert settings == NodeSettings.of({"engine": "onnxruntime", "horizons": [2], "outputs": [], "max_age": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_live_parameters_take_effect_at_once(served: Served) -> None:
     served.unconfigured = False
     results = served.set(max_rate=10, max_age=0.5, seed=7, preview_rate=0.0)
     assert [result.successful for result in results] == [True] * 4, results
-    expected = Settings.of({"max_rate": 10.0, "max_age": 0.5, "seed": 7, "preview_rate": 0.0})
+    expected = NodeSettings.of({"max_rate": 10.0, "max_age": 0.5, "seed": 7, "preview_rate": 0.0})
     assert served.declared.settings == expected
     assert len(served.told) == 4
     assert served.told[-1] == expected
@@ -192,13 +192,13 @@ def test_bad_values_are_refused_with_the_reason(served: Served, name: str, value
     before = served.stored(name)
     assert expected in served.refused(**{name: value})
     assert served.stored(name) == before
-    assert served.declared.settings == Settings.of({})
+    assert served.declared.settings == NodeSettings.of({})
     assert not served.told
 
 
 def test_parameters_read_at_configure_change_while_unconfigured_only(served: Served) -> None:
     assert all(result.successful for result in served.set(bundle="/a", horizons=[1, 2], outputs=[], threads=2))
-    expected = Settings.of({"bundle": "/a", "horizons": [1, 2], "outputs": [], "threads": 2})
+    expected = NodeSettings.of({"bundle": "/a", "horizons": [1, 2], "outputs": [], "threads": 2})
     assert served.declared.settings == expected
     served.unconfigured = False
     name = served.node.get_fully_qualified_name()
@@ -223,10 +223,10 @@ def test_of_values_set_together_one_bad_one_refuses_all(served: Served) -> None:
     assert UNCONFIGURED in served.set_together(max_rate=10.0, fit="pad").reason
     # One of another owner's.
     assert not served.set_together(max_rate=10.0, use_sim_time="yes").successful
-    assert served.declared.settings == Settings.of({})
+    assert served.declared.settings == NodeSettings.of({})
     assert not served.told
     assert served.set_together(max_rate=10.0, seed=3).successful
-    assert served.told == [Settings.of({"max_rate": 10.0, "seed": 3})]
+    assert served.told == [NodeSettings.of({"max_rate": 10.0, "seed": 3})]
 
 
 def test_parameters_of_others_pass(served: Served) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from re2pix_node.engines import ENGINES
 from re2pix_node.errors import Re2pixError
-from re2pix_node.ros.parameters import PARAMETERS, Kind, Parameter, Settings, When, complaint, page
+from re2pix_node.ros.parameters import PARAMETERS, Kind, NodeSettings, Parameter, When, complaint, page
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = {parameter.name: parameter for parameter in PARAMETERS}
@@ -27,8 +27,8 @@ def test_every_parameter_is_described_in_one_line(parameter: Parameter) -> None:
 
 
 def test_settings_have_a_field_for_every_parameter() -> None:
-    assert [field.name for field in dataclasses.fields(Settings)] == list(TABLE)
-    assert dataclasses.asdict(Settings.of({})) == {name: parameter.default for name, parameter in TABLE.items()}
+    assert [field.name for field in dataclasses.fields(NodeSettings)] == list(TABLE)
+    assert dataclasses.asdict(NodeSettings.of({})) == {name: parameter.default for name, parameter in TABLE.items()}
 
 
 def test_parameters_that_the_design_calls_live_are() -> None:
@@ -88,7 +88,7 @@ def test_refused(name: str, value: object, expected: str) -> None:
     fault = complaint(TABLE[name], value)
     assert fault == expected
     with pytest.raises(Re2pixError) as raised:
-        Settings.of({name: value})
+        NodeSettings.of({name: value})
     assert str(raised.value) == expected
 
 
@@ -100,7 +100,7 @@ def test_unknown_entries_of_a_list_are_named() -> None:
 
 
 def test_settings_have_the_types_they_say() -> None:
-    settings = Settings.of({"max_rate": 10, "horizons": [3, 0, 3], "outputs": ["preview"], "unknown": 1})
+    settings = NodeSettings.of({"max_rate": 10, "horizons": [3, 0, 3], "outputs": ["preview"], "unknown": 1})
     assert isinstance(settings.max_rate, float)
     assert settings.max_rate == 10
     assert settings.horizons == (3, 0)

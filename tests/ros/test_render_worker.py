@@ -17,7 +17,7 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines import open_engine
 from re2pix_node.pipeline.messages import ns_of, stamp_of
 from re2pix_node.pipeline.pipeline import Pipeline
-from re2pix_node.render.renderer import Renderer
+from re2pix_node.render.renderer import PictureRenderer
 from tests.support import drive
 from tests.support.processes import children_of, starved, stop_for_good, wait_until_ended
 from tests.support.ros_node import READY, Listener, image, listener, ros, running_node
@@ -84,7 +84,7 @@ def test_a_picture_is_what_the_renderer_draws_of_that_forecast(patient: Bundle, 
         assert sent.until(lambda: all(len(messages) >= 3 for messages in pictures.values())), listener.message
         wait_until_all_are_counted(listener, *pictures.values())
         told = dict(listener.status)
-    renderer = Renderer(patient, THREADS)
+    renderer = PictureRenderer(patient, THREADS)
     assert told["renderer"] == renderer.name
     assert float(told["render p50 (ms)"]) > 0
     made = {stamp_of(message.header): message for message in forecasts}

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from re2pix_node.simulator.reader import DriveFrame, read_drive
-from re2pix_node.simulator.recorder import Plan, record
+from re2pix_node.simulator.recorder import RecordingPlan, record
 from re2pix_node.simulator.renderer import RenderError
 
 SEED = 9
-PLAN = Plan(seconds=1.0, rate=17, size=(448, 224))
+PLAN = RecordingPlan(seconds=1.0, rate=17, size=(448, 224))
 
 
 @pytest.fixture(scope="session")

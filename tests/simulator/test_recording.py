@@ -15,7 +15,7 @@ from re2pix_node.simulator.reader import read_drive
 from re2pix_node.simulator.recorder import (
     EPOCH,
     TOPICS,
-    Plan,
+    RecordingPlan,
     compressible,
     frame_name,
     instance_of,
@@ -36,7 +36,7 @@ def payloads(path: Path) -> str:
 
 
 def test_a_seed_gives_the_same_bytes_also_after_another_seed(simulated: Path, tmp_path: Path) -> None:
-    short = Plan(seconds=0.3, size=PLAN.size)
+    short = RecordingPlan(seconds=0.3, size=PLAN.size)
     record(tmp_path / "other", SEED + 1, short)
     record(tmp_path / "again", SEED, PLAN)
     assert payloads(tmp_path / "again") == payloads(simulated)
@@ -70,7 +70,7 @@ def test_mcap_alone_reads_it(simulated: Path) -> None:
 
 
 def test_only_the_topics_asked_for(simulated: Path, tmp_path: Path) -> None:
-    record(tmp_path / "few", SEED, Plan(seconds=0.1, size=(64, 32), topics=("camera", "segmentation")))
+    record(tmp_path / "few", SEED, RecordingPlan(seconds=0.1, size=(64, 32), topics=("camera", "segmentation")))
     (frame, _) = read_drive(tmp_path / "few", ("segmentation",))
     assert frame.segmentation.shape == (32, 64)
     assert frame.image.size == 0

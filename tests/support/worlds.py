@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from re2pix_node.bundle.manifest import UNLABELLED, FeatureSpec, Manifest
-from re2pix_node.engines.base import Outputs
+from re2pix_node.engines.base import ForecastArrays
 from re2pix_node.evaluation.classes import bundle_classes
-from re2pix_node.evaluation.model import Model
-from re2pix_node.evaluation.scoring import Drive
+from re2pix_node.evaluation.model import EvaluatedModel
+from re2pix_node.evaluation.scoring import ScoredDrive
 from re2pix_node.footage.clips import Sample
 from tests.support import drive
 from tests.support.tiny_bundle import CELL, tiny_manifest
@@ -61,10 +61,10 @@ class Seer:
         cells = frame[0].reshape(height, CELL, width, CELL, 3).astype(np.float32).mean(axis=(1, 3))
         return cells[None] / 255
 
-    def forecast(self, context: Sequence[np.ndarray], noise: np.ndarray | None = None) -> Outputs:
+    def forecast(self, context: Sequence[np.ndarray], noise: np.ndarray | None = None) -> ForecastArrays:
         moments = [np.roll(context[-1][0], k * self._cells_a_step, axis=1) for k in range(4)]
         labels = np.stack([self._read(features) for features in moments])[None]
-        return Outputs(np.stack(moments[1:])[None], labels, np.full_like(labels, self._confidence))
+        return ForecastArrays(np.stack(moments[1:])[None], labels, np.full_like(labels, self._confidence))
 
     def upload(self, features: np.ndarray) -> np.ndarray:
         return features
@@ -94,19 +94,19 @@ def samples(world: Sliding, count: int = 6, name: str = "clip") -> list[Sample]:
     return [moment(now) for now in range(3, 3 + count)]
 
 
-def drive_of(name: str, clip: list[Sample]) -> Drive:
+def drive_of(name: str, clip: list[Sample]) -> ScoredDrive:
     def every(n: int) -> Iterator[Sample]:
         return iter(clip[::n])
 
-    return Drive(name, every, CLASSES.of_bundle)
+    return ScoredDrive(name, every, CLASSES.of_bundle)
 
 
-def sliding_drives(count: int, cells_a_step: int = 1) -> list[Drive]:
+def sliding_drives(count: int, cells_a_step: int = 1) -> list[ScoredDrive]:
     return [drive_of(f"clip {i}", samples(Sliding(i, cells_a_step))) for i in range(count)]
 
 
-def model(engine: Seer) -> Model:
-    return Model(manifest(), engine)
+def model(engine: Seer) -> EvaluatedModel:
+    return EvaluatedModel(manifest(), engine)
 
 
 def street_labels(frame: np.ndarray) -> np.ndarray:

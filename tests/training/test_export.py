@@ -10,7 +10,7 @@ from re2pix_node.cli import main
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
-from re2pix_node.render.renderer import Renderer, Scene, attempts
+from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import drive
 from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_run
 from tests.training.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
@@ -51,7 +51,7 @@ def test_every_runtime_draws_what_pytorch_drew(drawing: Bundle) -> None:
 
 
 @pytest.fixture(scope="module")
-def scene(drawing: Bundle) -> Scene:
+def scene(drawing: Bundle) -> PictureScene:
     """Of the second horizon of a forecast."""
     pipeline = Pipeline(drawing, open_engine(drawing, "onnxruntime")[0])
     forecasts = [pipeline.observe(drive.frame(i / 7, WIDTH, HEIGHT), i * 10**9 // 7) for i in range(8)]
@@ -59,8 +59,8 @@ def scene(drawing: Bundle) -> Scene:
     return pipeline.scene(forecasts[-1], 2)
 
 
-def test_the_seed_decides_what_is_drawn_of_a_forecast(drawing: Bundle, scene: Scene) -> None:
-    renderer = Renderer(drawing)
+def test_the_seed_decides_what_is_drawn_of_a_forecast(drawing: Bundle, scene: PictureScene) -> None:
+    renderer = PictureRenderer(drawing)
     picture = renderer.draw(scene)
     assert picture.shape == (HEIGHT, WIDTH, 3)
     np.testing.assert_array_equal(renderer.draw(scene), picture)
@@ -68,9 +68,9 @@ def test_the_seed_decides_what_is_drawn_of_a_forecast(drawing: Bundle, scene: Sc
         assert (renderer.draw(dataclasses.replace(scene, **other)) != picture).any()
 
 
-def test_what_is_not_finite_never_becomes_a_picture(drawing: Bundle, scene: Scene) -> None:
+def test_what_is_not_finite_never_becomes_a_picture(drawing: Bundle, scene: PictureScene) -> None:
     """OpenVINO makes numbers of NaNs on the way."""
     features = scene.features.copy()
     features[0, 0, 0] = np.nan
     with pytest.raises(NotFiniteError, match="a picture that is not finite"):
-        Renderer(drawing).draw(dataclasses.replace(scene, features=features))
+        PictureRenderer(drawing).draw(dataclasses.replace(scene, features=features))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from re2pix_node.common import subprocess_python
-from re2pix_node.engines.base import Progress, one_line
+from re2pix_node.engines.base import BuildProgress, one_line
 from re2pix_node.engines.cache import EngineCache, EngineKey
 from re2pix_node.errors import EngineError
 
@@ -35,7 +35,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Job:
+class EngineJob:
     """One engine to have."""
 
     key: EngineKey
@@ -44,13 +44,13 @@ class Job:
     graph: Path
 
 
-class Build:
+class EngineBuild:
     """Has the engines of some jobs, from the cache or built. Starts at once; may be asked from any thread."""
 
-    def __init__(self, cache: EngineCache, jobs: Sequence[Job], force: bool = False) -> None:
+    def __init__(self, cache: EngineCache, jobs: Sequence[EngineJob], force: bool = False) -> None:
         self._cache, self._jobs, self._force = cache, jobs, force
         self._start = time.monotonic()
-        self._progress = Progress(0.0, 0.0, "")
+        self._progress = BuildProgress(0.0, 0.0, "")
         self._engines: list[Path] = []
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
@@ -59,10 +59,10 @@ class Build:
         self._thread = threading.Thread(target=self._run, name="engine build", daemon=True)
         self._thread.start()
 
-    def progress(self) -> Progress:
+    def progress(self) -> BuildProgress:
         told = self._progress
         seconds = told.seconds if self.done() else time.monotonic() - self._start
-        return Progress(told.percent, seconds, told.phase)
+        return BuildProgress(told.percent, seconds, told.phase)
 
     def done(self) -> bool:
         return not self._thread.is_alive()
@@ -97,7 +97,7 @@ class Build:
             self._error = error
             self._tell(self._progress.percent, one_line(error))
 
-    def _obtain(self, job: Job, before: float, size: float) -> Path:
+    def _obtain(self, job: EngineJob, before: float, size: float) -> Path:
         def report(share: float, phase: str) -> None:
             self._tell(before + size * share, f"{job.what}: {phase}")
 
@@ -112,7 +112,7 @@ class Build:
         self._check_cancelled()
         return self._cache.obtain(job.key, job.what, build, waiting, self._force)
 
-    def _work(self, job: Job, path: Path, report: Callable[[float, str], None]) -> None:
+    def _work(self, job: EngineJob, path: Path, report: Callable[[float, str], None]) -> None:
         key = job.key
         timing = self._cache.folder / f"{''.join(c if c.isalnum() else '-' for c in f'{key.library} {key.gpu}')}.timing"
         request = Request(job.module, str(job.graph), key.graph, key.precision, key.capability, str(path), str(timing))
@@ -144,7 +144,7 @@ class Build:
             raise EngineError("building was stopped")
 
     def _tell(self, percent: float, phase: str) -> None:
-        self._progress = Progress(percent, time.monotonic() - self._start, phase)
+        self._progress = BuildProgress(percent, time.monotonic() - self._start, phase)
 
 
 def _check_end(what: str, code: int, last: dict[str, Any], lines: list[str]) -> None:

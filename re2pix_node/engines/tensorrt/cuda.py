@@ -61,7 +61,7 @@ class Device:
     driver: str
 
 
-class Driver:
+class CudaDriver:
     """libcuda, initialised. EngineError says why there is no GPU to use."""
 
     def __init__(self) -> None:
@@ -101,10 +101,10 @@ class Driver:
 
 def find_device() -> Device:
     """The GPU, the first that CUDA_VISIBLE_DEVICES leaves; EngineError says why there is none."""
-    return Driver().device()
+    return CudaDriver().device()
 
 
-class Memory:
+class DeviceMemory:
     """Device or pinned memory, given back when nothing refers to it any more."""
 
     def __init__(self, pointer: int, give_back: Callable[[int], None]) -> None:
@@ -119,7 +119,7 @@ class Cuda:
     """The GPU's memory, and one stream on which everything happens in order."""
 
     def __init__(self) -> None:
-        self._driver = Driver()
+        self._driver = CudaDriver()
         self._context = _HANDLE()
         self._driver("cuDevicePrimaryCtxSetFlags_v2", self._driver.ordinal, SLEEP_WHILE_WAITING)
         # The primary context is the one that TensorRT uses; it lives as long as the process.
@@ -133,21 +133,21 @@ class Cuda:
         """To be called on every thread before anything else: the current context is a thread's own."""
         self._driver("cuCtxSetCurrent", self._context)
 
-    def allocate(self, size: int) -> Memory:
+    def allocate(self, size: int) -> DeviceMemory:
         """Device memory, all zeros: what lay in it before could be no numbers at all."""
         pointer = _POINTER()
         self._driver("cuMemAlloc_v2", byref(pointer), size)
-        memory = Memory(pointer.value, lambda pointer: self._free("cuMemFree_v2", pointer))
+        memory = DeviceMemory(pointer.value, lambda pointer: self._free("cuMemFree_v2", pointer))
         self._driver("cuMemsetD8Async", memory.pointer, 0, size, self.stream)
         return memory
 
-    def pinned(self, size: int) -> tuple[Memory, NDArray[np.uint8]]:
+    def pinned(self, size: int) -> tuple[DeviceMemory, NDArray[np.uint8]]:
         """Host memory that the GPU reads and writes by itself, and the same as bytes."""
         pointer = c_void_p()
         self._driver("cuMemHostAlloc", byref(pointer), size, 0)
         address = int(pointer.value or 0)
         view = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-        return Memory(address, lambda pointer: self._free("cuMemFreeHost", pointer)), view
+        return DeviceMemory(address, lambda pointer: self._free("cuMemFreeHost", pointer)), view
 
     def to_device(self, target: int, source: int, size: int) -> None:
         self._driver("cuMemcpyHtoDAsync_v2", target, source, size, self.stream)
@@ -173,7 +173,7 @@ class Cuda:
             self._driver("cuGraphInstantiateWithFlags", byref(replay), graph, 0)
         finally:
             self._driver("cuGraphDestroy", graph)
-        held = Memory(int(replay.value or 0), lambda pointer: self._free("cuGraphExecDestroy", pointer))
+        held = DeviceMemory(int(replay.value or 0), lambda pointer: self._free("cuGraphExecDestroy", pointer))
         return lambda: self._driver("cuGraphLaunch", held.pointer, self.stream)
 
     def __del__(self) -> None:

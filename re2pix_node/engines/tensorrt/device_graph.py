@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Signature, Tensor
 from re2pix_node.engines.base import one_line
-from re2pix_node.engines.tensorrt.cuda import Memory
+from re2pix_node.engines.tensorrt.cuda import DeviceMemory
 from re2pix_node.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ class Gpu(Protocol):
     stream: int
 
     def enter(self) -> None: ...
-    def allocate(self, size: int) -> Memory: ...
-    def pinned(self, size: int) -> tuple[Memory, NDArray[np.uint8]]: ...
+    def allocate(self, size: int) -> DeviceMemory: ...
+    def pinned(self, size: int) -> tuple[DeviceMemory, NDArray[np.uint8]]: ...
     def to_device(self, target: int, source: int, size: int) -> None: ...
     def to_host(self, target: int, source: int, size: int) -> None: ...
     def copy(self, target: int, source: int, size: int) -> None: ...
@@ -97,7 +97,7 @@ class DeviceGraph:
 class DeviceFeatures:
     """Encoded features on the GPU. Their place is used again when nothing refers to them any more."""
 
-    def __init__(self, memory: Memory, free: list[Memory]) -> None:
+    def __init__(self, memory: DeviceMemory, free: list[DeviceMemory]) -> None:
         self.memory = memory
         self._free = free
 
@@ -116,7 +116,7 @@ class FeaturePool:
         self._gpu = gpu
         self.tensor = tensor
         self.size = byte_size(tensor)
-        self._free: list[Memory] = []
+        self._free: list[DeviceMemory] = []
 
     def take(self) -> DeviceFeatures:
         try:

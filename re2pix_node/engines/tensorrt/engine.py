@@ -7,11 +7,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle, signatures
-from re2pix_node.engines.base import Engine, Features, Outputs, Runtime, check_signature, one_line
+from re2pix_node.engines.base import Engine, Features, ForecastArrays, Runtime, check_signature, one_line
 from re2pix_node.engines.cache import EngineCache, EngineKey
 from re2pix_node.engines.proof import prove
 from re2pix_node.engines.tensorrt.bindings import Bindings, find_bindings
-from re2pix_node.engines.tensorrt.building import Build, Job
+from re2pix_node.engines.tensorrt.building import EngineBuild, EngineJob
 from re2pix_node.engines.tensorrt.cuda import Cuda, Device, find_device
 from re2pix_node.engines.tensorrt.device_graph import DeviceFeatures, DeviceGraph, FeaturePool, Gpu, Staging
 from re2pix_node.engines.tensorrt.network import lasting_logger
@@ -49,7 +49,7 @@ def precisions() -> list[str]:
     return ["fp16", "bf16", "fp32"] if (int(major), int(minor)) >= BF16_SINCE else ["fp16", "fp32"]
 
 
-def engine_jobs(bundle: Bundle, precision: str, bindings: Bindings, device: Device) -> list[Job]:
+def engine_jobs(bundle: Bundle, precision: str, bindings: Bindings, device: Device) -> list[EngineJob]:
     """The engines that a bundle needs on such a device."""
     library = f"{bindings.title} {bindings.load().__version__}"
     gpu, driver = (ANY, ANY) if bindings.rtx else (device.name, device.driver)
@@ -58,13 +58,13 @@ def engine_jobs(bundle: Bundle, precision: str, bindings: Bindings, device: Devi
         entry = getattr(bundle.manifest.graphs, name)
         key = EngineKey(entry.sha256, library, gpu, device.capability, driver, precision, BUILDER)
         what = f"{bundle.manifest.name} {name} {precision}"
-        jobs.append(Job(key, what, bindings.module, (bundle.path / entry.file).absolute()))
+        jobs.append(EngineJob(key, what, bindings.module, (bundle.path / entry.file).absolute()))
     return jobs
 
 
-def start_build(bundle: Bundle, precision: str, force: bool = False) -> Build:
+def start_build(bundle: Bundle, precision: str, force: bool = False) -> EngineBuild:
     """Has the engines for this machine built in the background; done at once where the cache has them."""
-    return Build(EngineCache(), engine_jobs(bundle, precision, *usable()), force)
+    return EngineBuild(EngineCache(), engine_jobs(bundle, precision, *usable()), force)
 
 
 def is_built(bundle: Bundle, precision: str) -> bool:
@@ -92,7 +92,7 @@ class TensorrtEngine:
         self._gpu.copy(features.memory.pointer, self._encode.device["features"].pointer, self._pool.size)
         return features
 
-    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> Outputs:
+    def forecast(self, context: Sequence[Features], noise: NDArray[Any] | None = None) -> ForecastArrays:
         self._gpu.enter()
         for place, features in zip(self._context, context, strict=True):
             self._gpu.copy(place.pointer, features.memory.pointer, self._pool.size)
@@ -100,7 +100,9 @@ class TensorrtEngine:
             self._forecast.host["noise"].array[...] = noise
         self._forecast.run()
         # Copies: the next run writes to the same memory.
-        return Outputs(**{name: self._forecast.host[name].array.copy() for name in self._forecast.signature.outputs})
+        return ForecastArrays(
+            **{name: self._forecast.host[name].array.copy() for name in self._forecast.signature.outputs}
+        )
 
     def upload(self, features: NDArray[Any]) -> DeviceFeatures:
         self._gpu.enter()
@@ -126,7 +128,7 @@ def _load(bundle: Bundle, precision: str, _threads: int) -> Engine:
     """Builds what the cache does not have, which takes minutes: who cannot wait calls `start_build` first."""
     bindings, device = usable()
     cache, jobs = EngineCache(), engine_jobs(bundle, precision, bindings, device)
-    paths = Build(cache, jobs).result()
+    paths = EngineBuild(cache, jobs).result()
     try:
         engine = _on_device(bindings, bundle, precision, dict(zip(GRAPHS, paths, strict=True)))
     except (EngineError, BundleError):

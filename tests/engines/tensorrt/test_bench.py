@@ -12,7 +12,7 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import main
 from re2pix_node.engines.cache import EngineCache
 from re2pix_node.engines.tensorrt.bindings import RTX
-from re2pix_node.engines.tensorrt.building import Build
+from re2pix_node.engines.tensorrt.building import EngineBuild
 from re2pix_node.engines.tensorrt.cuda import Device
 from re2pix_node.engines.tensorrt.engine import ANY, engine_jobs
 from tests.support.host_gpu import FOLDER
@@ -74,6 +74,6 @@ def test_tensorrt_rtx_builds_the_products(tmp_path: Path, precision: str) -> Non
         pytest.skip("TensorRT-RTX is not installed")
     products = write_products(tmp_path / "products", Products(256, 3))
     jobs = engine_jobs(products, precision, RTX, Device(ANY, "8.6", ANY))
-    engines = Build(EngineCache(tmp_path / "cache"), jobs).result(120)
+    engines = EngineBuild(EngineCache(tmp_path / "cache"), jobs).result(120)
     half = 1 if precision == "fp32" else 2
     assert engines[0].stat().st_size > 4 * 256**2 / half

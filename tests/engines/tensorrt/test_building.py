@@ -17,7 +17,7 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.commands import build as build_command
 from re2pix_node.engines import onnxruntime, open_engine, supply, try_engine
 from re2pix_node.engines.tensorrt import engine as tensorrt
-from re2pix_node.engines.tensorrt.building import Build
+from re2pix_node.engines.tensorrt.building import EngineBuild
 from re2pix_node.engines.tensorrt.network import Phases
 from re2pix_node.errors import EngineError
 from tests.engines.test_engines import rewrite
@@ -172,7 +172,7 @@ def test_a_graph_that_was_replaced_meanwhile_is_not_built(host_tensorrt: Path, t
     jobs = tensorrt.engine_jobs(bundle, "fp32", bindings, device)
     jobs[0].graph.write_bytes(jobs[1].graph.read_bytes())
     with pytest.raises(EngineError, match=r"encode\.onnx: was replaced meanwhile"):
-        Build(tensorrt.EngineCache(), jobs).result()
+        EngineBuild(tensorrt.EngineCache(), jobs).result()
 
 
 def test_without_the_onnx_package_the_error_says_what_to_install(

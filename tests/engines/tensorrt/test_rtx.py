@@ -13,7 +13,7 @@ from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.commands import build as build_command
 from re2pix_node.engines.cache import EngineCache, EngineKey
 from re2pix_node.engines.tensorrt.bindings import RTX
-from re2pix_node.engines.tensorrt.building import Build, Job
+from re2pix_node.engines.tensorrt.building import EngineBuild, EngineJob
 from re2pix_node.engines.tensorrt.cuda import Device
 from re2pix_node.engines.tensorrt.engine import BUILDER, engine_jobs
 from re2pix_node.errors import EngineError, Re2pixError
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_shipped_bundles_build(folder: Path, name: str, capability: str, precision: str) -> None:
     bundle = read_bundle(MODELS / name)
     jobs = engine_jobs(bundle, precision, RTX, Device("any", capability, "any"))
-    paths = Build(EngineCache(), jobs).result()
+    paths = EngineBuild(EngineCache(), jobs).result()
     assert [path.parent for path in paths] == [folder] * 2
     for job, path in zip(jobs, paths, strict=True):
         weights = job.graph.stat().st_size
@@ -57,10 +57,10 @@ def test_the_official_configuration_builds(folder: Path, tmp_path: Path, graph: 
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     library = f"{RTX.title} {RTX.load().__version__}"
     jobs = [
-        Job(EngineKey(sha256, library, "any", capability, "any", precision, BUILDER), graph, RTX.module, path)
+        EngineJob(EngineKey(sha256, library, "any", capability, "any", precision, BUILDER), graph, RTX.module, path)
         for capability, precision in (("8.6", "fp16"), ("8.9", "bf16"))
     ]
-    for engine in Build(EngineCache(), jobs).result():
+    for engine in EngineBuild(EngineCache(), jobs).result():
         assert engine.stat().st_size > 0.4 * path.stat().st_size
         engine.unlink()
 
