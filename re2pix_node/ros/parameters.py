@@ -85,34 +85,34 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("bundle", Kind.STRING, DEFAULT_BUNDLE, When.CONFIGURE,
         description="Folder of the model bundle, or the name of one that ships."),
     Parameter("engine", Kind.STRING, "auto", When.CONFIGURE, choices=ENGINES,
-        description="What runs the model."),
+        description="Engine that runs the model; auto: the first in a fixed order that reproduces the proof."),
     Parameter("precision", Kind.STRING, "auto", When.CONFIGURE, choices=PRECISIONS,
-        description="Numbers the engine computes with."),
+        description="Number format of the engine; auto: the first in a fixed order that reproduces the proof."),
     Parameter("threads", Kind.INT, 0, When.CONFIGURE, low=0, high=256,
-        description="Threads of the engine; 0 uses every core that the process may run on."),
+        description="Threads of the engine; 0 uses every core that the process may use."),
     Parameter("fit", Kind.STRING, "", When.CONFIGURE, choices=("", *FITS),
-        description="How frames are made to fit the model; empty: as the bundle says."),
+        description="How frames are fitted to the model's size; empty: the bundle decides."),
     Parameter("image_transport", Kind.STRING, "raw", When.CONFIGURE, choices=TRANSPORTS,
         description="Type of ~/input/image: sensor_msgs/Image or sensor_msgs/CompressedImage."),
     Parameter("horizons", Kind.INTS, (), When.CONFIGURE, low=0, high=99,
-        description="Which moments are published: k stands for the topics ~/output/h<k>, 0 for now; empty: all."),
+        description="Horizons to publish: k means the topics ~/output/h<k>, 0 is now; empty: all."),
     Parameter("outputs", Kind.STRINGS, OUTPUTS, When.CONFIGURE, choices=OUTPUTS,
-        description="Which outputs get topics. Those that nobody subscribes to are not computed either way."),
+        description="Outputs that get topics. Outputs without subscribers are never computed."),
     Parameter("skill_window", Kind.DOUBLE, 10.0, When.CONFIGURE, low=1, high=600,
-        description="Seconds of the past over which the live skill is measured."),
+        description="Length of the past, in seconds, over which the live skill is measured."),
     Parameter("autostart", Kind.BOOL, True, When.START,
-        description="Configure and activate at start, without waiting to be told."),
+        description="Configure and activate at start, without a command."),
     Parameter("max_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=1000,
-        description="Most frames taken in a second of their stamps, in Hz; 0 takes every frame."),
+        description="Maximum rate of frames by their stamps, in Hz; 0 takes every frame."),
     Parameter("max_age", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=3600,
-        description="Frames older than this many seconds by the node's clock are dropped; 0 drops none."),
+        description="Maximum age of a frame in seconds, by the node's clock; older frames are dropped; 0 drops none."),
     Parameter("seed", Kind.INT, 0, When.LIVE, low=0, high=2**31 - 1,
-        description="Seed from which stochastic forecasters draw."),
+        description="Seed of the random numbers of stochastic forecasters and of pictures."),
     Parameter("preview_rate", Kind.DOUBLE, 5.0, When.LIVE, low=0, high=60,
-        description="Most previews published in a second, in Hz; 0 publishes none."),
+        description="Maximum rate of previews, in Hz; 0 publishes none."),
     Parameter("render_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=60,
-        description="Most forecasts drawn as pictures in a second of their stamps, in Hz; 0 draws none. Drawn is what "
-        "has a subscriber on ~/output/h<k>/image, by bundles that can."),
+        description="Maximum rate of forecasts drawn as pictures, by their stamps, in Hz; 0 draws none. "
+        "Only horizons whose ~/output/h<k>/image has a subscriber are drawn, and only if the bundle has a renderer."),
 )
 # fmt: on
 
@@ -222,12 +222,12 @@ def _yaml(value: Any) -> str:
 _PAGE = """\
 # Parameters
 
-*Made from re2pix_node/ros/parameters.py by `python -m re2pix_node.ros.parameters > docs/parameters.md`.*
+*Generated from re2pix_node/ros/parameters.py by `python -m re2pix_node.ros.parameters > docs/parameters.md`.*
 
 {table}
 
-A value that is not allowed is refused, with the reason: at start the node ends with exit code 2, later the old value
-stays. Of several values set at once (`set_parameters_atomically`), one bad value refuses all.
+The node refuses a value that is not allowed and gives the reason. At start it then ends with exit code 2; later it
+keeps the old value. If several values are set at once (`set_parameters_atomically`), one bad value refuses all.
 
 ## Setting them
 
@@ -247,13 +247,13 @@ or in a file, given with `--ros-args --params-file my.yaml`; `/**` stands for an
     max_age: 0.2
 ```
 
-Those that may change {live} take effect with the next frame:
+Parameters that may change {live} take effect with the next frame:
 
 ```
 ros2 param set /re2pix_node max_rate 5.0
 ```
 
-Those that may change {unconfigured} are read when the node is configured:
+Parameters that may change {unconfigured} are read when the node is configured:
 
 ```
 ros2 lifecycle set /re2pix_node deactivate
@@ -265,8 +265,8 @@ ros2 lifecycle set /re2pix_node activate
 
 ## Quality of service
 
-The QoS of a topic is set by parameters of its own, at start only. Their names hold the full name of the topic, after
-remapping, then `subscription` or `publisher`, then the policy (`reliability`, `history` or `depth`):
+Each topic has its own QoS parameters. They can be set only at start. Their names consist of the full name of the topic
+after remapping, then `subscription` or `publisher`, then the policy (`reliability`, `history` or `depth`):
 
 ```yaml
 /**:
@@ -278,8 +278,8 @@ remapping, then `subscription` or `publisher`, then the policy (`reliability`, `
           depth: 5
 ```
 
-`ros2 param list /re2pix_node` shows those there are. A camera that only offers best effort never reaches a subscription
-that wants reliable; the log then says so and names both sides.
+`ros2 param list /re2pix_node` lists them. A camera that offers only best effort never reaches a subscription
+that requires reliable; the log then says so and names both sides.
 """
 
 
