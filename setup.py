@@ -16,6 +16,14 @@ class DevelopWithEnvShebang(develop):  # type: ignore[misc]
 
 
 package = "re2pix_node"
+here = Path(__file__).resolve().parent  # colcon's symlink install runs a link to this file, elsewhere
+
+
+def requirements(*lists: str) -> list[str]:
+    """What requirements/*.txt name: the one place where that is written."""
+    lines = [line for name in lists for line in (here / f"requirements/{name}.txt").read_text().splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
 
 setup(
     name=package,
@@ -42,8 +50,13 @@ setup(
         ),
     ],
     python_requires=">=3.10",
+    # No run-time lists here: beside a ROS distribution rosdep brings those packages, by Debian's names, and scripts under
+    # Ubuntu 22.04's setuptools can refuse to start when one that is listed here is not known to pip.
     install_requires=["setuptools"],
-    extras_require={"test": ["pytest"]},
+    extras_require={
+        **{extra: requirements("runtime", extra) for extra in ("train", "export", "evaluate", "simulate", "ray")},
+        "test": requirements("test"),  # colcon test looks for pytest in it
+    },
     zip_safe=False,
     cmdclass={"develop": DevelopWithEnvShebang},
     entry_points={
