@@ -46,12 +46,12 @@ setup(
         ),
         *(
             (f"share/{package}/{folder}", [str(path) for path in sorted(folder.glob("*.*"))])
-            for folder in (Path("config"), Path("config/train"), Path("launch"))
+            for folder in map(Path, ("config", "config/train", "launch", "ros2_ws/src/re2pix_msgs/msg"))
         ),
     ],
     python_requires=">=3.10",
-    # No run-time lists here: beside a ROS distribution rosdep brings those packages, by Debian's names, and scripts under
-    # Ubuntu 22.04's setuptools can refuse to start when one that is listed here is not known to pip.
+    # The run-time list is not here: beside a ROS distribution rosdep brings those packages by Debian's names, and with
+    # Ubuntu 22.04's setuptools a script can refuse to start when pip does not know one that is listed here.
     install_requires=["setuptools"],
     extras_require={
         **{extra: requirements("runtime", extra) for extra in ("train", "export", "evaluate", "simulate", "ray")},

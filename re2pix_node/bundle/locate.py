@@ -1,7 +1,8 @@
 """Bundles that come with the package: they can be named instead of giving their folder."""
 
-import os
 from pathlib import Path
+
+from re2pix_node.common.shipped import shipped
 
 DEFAULT_BUNDLE = "re2pix-nano"
 
@@ -11,7 +12,5 @@ def bundle_folder(given: str | Path) -> Path:
     path = Path(given)
     if path.exists() or len(path.parts) != 1:
         return path
-    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
-    homes = [Path(__file__).resolve().parents[2], *(Path(prefix) / "share/re2pix_node" for prefix in prefixes)]
-    found = (home / "models" / path for home in homes)
-    return next((folder for folder in found if folder.is_dir()), path)
+    found = shipped(Path("models") / path)
+    return found if found and found.is_dir() else path

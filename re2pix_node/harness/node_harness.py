@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from re2pix_node.common import subprocess_python
+from re2pix_node.common.shipped import shipped
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness.player import end_on_signals
 from re2pix_node.pipeline.model_choice import ModelChoice
@@ -200,17 +201,10 @@ def running_node(what: str, parameters: Mapping[str, object]) -> Iterator[Rig]:
 def _prepare_environment() -> None:
     # Our own traffic stays on this machine.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    profile = _shared_memory_profile()
+    profile = shipped("config/fastdds.xml")  # without which images get lost
     if profile:
         os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
         os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
-
-
-def _shared_memory_profile() -> Path | None:
-    """The profile that ships, without which images get lost: in a checkout, or where the package is installed."""
-    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
-    homes = [Path(__file__).resolve().parents[2], *(Path(prefix) / "share/re2pix_node" for prefix in prefixes)]
-    return next((home / "config/fastdds.xml" for home in homes if (home / "config/fastdds.xml").is_file()), None)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.shipped import shipped
 from re2pix_node.errors import BagError
 
 _FOREVER = QosTime(9223372036, 854775807)
@@ -72,9 +73,9 @@ def message_types() -> Typestore:
 
 
 def _definitions() -> Path:
-    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    source_tree = Path(__file__).resolve().parents[2] / "ros2_ws/src/re2pix_msgs/msg"
-    for folder in [*(prefix / "share/re2pix_msgs/msg" for prefix in prefixes), source_tree]:
+    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
+    sourced = (Path(prefix) / "share/re2pix_msgs/msg" for prefix in prefixes)
+    for folder in filter(None, [*sourced, shipped("ros2_ws/src/re2pix_msgs/msg")]):
         if (folder / "Forecast.msg").is_file():
             return folder
     raise BagError("re2pix_msgs/msg/Forecast.msg: is below no folder of AMENT_PREFIX_PATH: source install/setup.bash")

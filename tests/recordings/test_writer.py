@@ -12,8 +12,8 @@ from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 from rosbags.highlevel import AnyReader
 
+from re2pix_node.common import shipped
 from re2pix_node.errors import BagError
-from re2pix_node.recordings import writer as bag_writer
 from re2pix_node.recordings.reader import open_recording
 from re2pix_node.recordings.writer import BagWriter, message_types
 from tests.support import bag_files
@@ -152,7 +152,7 @@ class TestMessageTypes:
 
     def test_no_definitions(self, tmp_path, monkeypatch):
         monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
-        monkeypatch.setattr(bag_writer, "__file__", str(tmp_path / "re2pix_node/recordings/writer.py"))
+        monkeypatch.setattr(shipped, "__file__", str(tmp_path / "re2pix_node/common/shipped.py"))
         with pytest.raises(BagError, match=r"Forecast.msg: is below no folder .*: source install/setup.bash"):
             self.forecast_fields()
 
