@@ -44,7 +44,7 @@ def measure(run: DirectRun) -> list[float]:
             message = SimpleNamespace(**frame.fields)
             time.sleep(max(0.0, start + i / run.rate - time.monotonic()))
             begun = time.perf_counter()
-            forecast = pipeline.observe(decode(message), round((1 + i / run.rate) * NANOSECONDS))
-            if forecast is not None:
+            observation = pipeline.observe(decode(message), round((1 + i / run.rate) * NANOSECONDS))
+            if observation.forecast is not None:
                 times.append(time.perf_counter() - begun)
     return times

@@ -1,10 +1,10 @@
 """Frames in, forecasts out. No ROS in it."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from re2pix_node.bundle.reader import Bundle, draw_noise
 from re2pix_node.engines.base import Engine, Features
 from re2pix_node.errors import NotFiniteError, Re2pixError
 from re2pix_node.imaging.geometry import FITS, Region, fit_frame
-from re2pix_node.pipeline.buffer import Arrival, FrameBuffer, Timing
+from re2pix_node.pipeline.buffer import Arrival, Context, FrameBuffer, Timing
 from re2pix_node.render.renderer import PictureScene
 
 
@@ -36,6 +36,48 @@ class Forecast:
     @property
     def predicted_stamps(self) -> tuple[int, ...]:
         return tuple(self.stamp + horizon for horizon in self.horizons)
+
+
+class NoForecast(Enum):
+    """Why a frame led to no forecast."""
+
+    REPEATED = "repeated"
+    NO_CONTEXT = "no context"
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """What pictures of a forecast are drawn from. The context stays where its engine holds it until `scene` asks."""
+
+    frame: NDArray[np.uint8]  # as the encoder took it
+    context: tuple[Features, ...]
+    fetch: Callable[[Features], NDArray[Any]]  # of the engine that holds the context
+    seed: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What became of one frame."""
+
+    stamp: int  # ns
+    arrival: Arrival  # how the stamp followed on the one before
+    seconds: Mapping[str, float]  # that each stage took
+    features: NDArray[Any] | None  # [h, w, C] of the frame; None when it was seen before
+    forecast: Forecast | None
+    missing: NoForecast | None  # why there is no forecast
+    source: PictureSource | None  # there with the forecast
+
+    def scene(self, k: int) -> PictureScene:
+        """What a picture of the forecast at h<k> is drawn from. Of several samples the first is shown."""
+        assert self.forecast is not None
+        assert self.source is not None
+        return PictureScene(
+            features=self.forecast.features[0, k - 1],
+            frame=self.source.frame,
+            context=tuple(self.source.fetch(features) for features in self.source.context),
+            horizon=k,
+            seed=(self.source.seed, self.stamp),
+        )
 
 
 def timing_of(spec: TimeSpec) -> Timing:
@@ -59,13 +101,6 @@ class Pipeline:
             raise Re2pixError(f"there is no fit '{self._fit}': choose one of {', '.join(FITS)}")
         self._buffer: FrameBuffer[Features] = FrameBuffer(timing_of(bundle.manifest.time))
         self._region: Region | None = None
-        # What happened to frames that led to no forecast, and how the newest one arrived.
-        self.counts: Counter[str] = Counter()
-        self.arrival = Arrival.IN_ORDER
-        self.seconds: dict[str, float] = {}  # that each stage of the newest frame took
-        self.observed: NDArray[Any] | None = None  # features of the newest frame, whether a forecast came of it or not
-        self._picture: NDArray[np.uint8] | None = None  # the newest frame as the encoder took it
-        self._context: tuple[Features, ...] = ()  # that the newest forecast was made from
 
     def use(self, engine: Engine, keep: bool) -> None:
         """Goes on with another engine. `keep`: the one before still works, and what it encoded is carried over."""
@@ -73,60 +108,43 @@ class Pipeline:
             self._buffer.convert(lambda features: engine.upload(self._engine.fetch(features)))
         else:
             self.forget()
-        self._context = ()  # it was the engine's before
         self._engine = engine
 
     def forget(self) -> None:
         """Starts anew, as with the first frame of all."""
         self._buffer.clear()
 
-    def observe(self, frame: NDArray[np.uint8], stamp: int) -> Forecast | None:
+    def observe(self, frame: NDArray[np.uint8], stamp: int) -> Observation:
         """Takes one camera frame, u8 [height, width, 3] RGB, seen at `stamp` (ns).
 
-        None when it was seen before or when there is no evenly spaced context for it yet.
+        There is no forecast when it was seen before or when there is no evenly spaced context for it yet.
         """
-        self.observed = None
         if self._buffer.newest == stamp:
-            self.arrival = Arrival.REPEATED
-            self.counts["repeated"] += 1
-            return None
-        self.seconds = {}
-        with self._timed("fit"):
+            return Observation(stamp, Arrival.REPEATED, {}, None, None, NoForecast.REPEATED, None)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "fit"):
             picture, region = fit_frame(frame, self._spec.image.height, self._spec.image.width, self._fit)
-        self._picture = picture
         if region != self._region:
             # Cells of differently cut frames do not lie on one another.
             self._buffer.clear()
             self._region = region
-        with self._timed("encode"):
+        with _timed(seconds, "encode"):
             encoded = self._engine.encode(picture[None])
-            observed = self._engine.fetch(encoded)[0]
-        _require_finite(observed, "the encoder")
-        self.arrival = self._buffer.push(stamp, encoded)
-        self.observed = np.ascontiguousarray(observed[..., : self._spec.features.channels])
-        return self._forecast(self.observed, region)
-
-    def scene(self, forecast: Forecast, k: int) -> PictureScene:
-        """What a picture of the newest forecast, at h<k>, is drawn from. Of several samples the first is shown."""
-        assert self._picture is not None
-        assert self._buffer.newest == forecast.stamp
-        return PictureScene(
-            features=forecast.features[0, k - 1],
-            frame=self._picture,
-            context=tuple(self._engine.fetch(features) for features in self._context),
-            horizon=k,
-            seed=(self.seed, forecast.stamp),
-        )
-
-    def _forecast(self, observed: NDArray[Any], region: Region) -> Forecast | None:
+            features = self._engine.fetch(encoded)[0]
+        _require_finite(features, "the encoder")
+        arrival = self._buffer.push(stamp, encoded)
+        features = np.ascontiguousarray(features[..., : self._spec.features.channels])
         context = self._buffer.context()
         if context is None:
-            self.counts["no context"] += 1
-            return None
-        with self._timed("forecast"):
-            outputs = self._engine.forecast(context.frames, self._noise(context.stamps[-1]))
+            return Observation(stamp, arrival, seconds, features, None, NoForecast.NO_CONTEXT, None)
+        with _timed(seconds, "forecast"):
+            forecast = self._forecast(context, features, region)
+        source = PictureSource(picture, context.frames, self._engine.fetch, self.seed)
+        return Observation(stamp, arrival, seconds, features, forecast, None, source)
+
+    def _forecast(self, context: Context[Features], observed: NDArray[Any], region: Region) -> Forecast:
+        outputs = self._engine.forecast(context.frames, draw_noise(self._spec, self.seed, context.stamps[-1]))
         _require_finite(outputs.features, "the forecaster")
-        self._context = context.frames
         steps = (0, *self._spec.time.horizons)
         return Forecast(
             stamp=context.stamps[-1],
@@ -140,14 +158,12 @@ class Pipeline:
             region=region,
         )
 
-    def _noise(self, stamp: int) -> NDArray[np.float32] | None:
-        return draw_noise(self._spec, self.seed, stamp)
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
 
 
 def _require_finite(features: NDArray[Any], who: str) -> None:

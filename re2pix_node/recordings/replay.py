@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from re2pix_node.pipeline.messages import (
     output_messages,
     output_names,
 )
-from re2pix_node.pipeline.pipeline import Forecast, Pipeline
+from re2pix_node.pipeline.pipeline import Forecast, Observation, Pipeline
 from re2pix_node.pipeline.preview import Picture, VideoWriter, forecast_sheet, open_video
 from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, frame_rate, open_recording
@@ -70,6 +71,7 @@ def replay(
     pipeline = Pipeline(bundle, engine, fit)
     start = time.perf_counter()
     frames = forecasts = undecodable = 0
+    without: Counter[str] = Counter()  # frames that led to no forecast, by the reason
     with contextlib.ExitStack() as stack:
         recording = stack.enter_context(open_recording(job.recording))
         camera = recording.camera(job.topic)
@@ -84,17 +86,20 @@ def replay(
                 undecodable += 1
                 bar.write(f"frame {frames} at {source.stamp / NANOSECONDS:.3f} s left out: {error}")
                 continue
-            forecast = pipeline.observe(picture, source.stamp)
+            observation = pipeline.observe(picture, source.stamp)
+            forecast = observation.forecast
+            if observation.missing:
+                without[observation.missing.value] += 1
             if forecast is not None:
                 forecasts += 1
                 _write(writer, bundle, engine, forecast, source, job.kinds)
-                drawn = _drawn(renderer, pipeline, forecast) if renderer else {}
+                drawn = _drawn(renderer, observation, len(forecast.horizons)) if renderer else {}
                 _write_pictures(writer, forecast, source, drawn)
                 if video:
                     video.write(forecast_sheet(picture, forecast, bundle.manifest.labels, drawn))
         if not forecasts:
-            raise Re2pixError(_why_nothing(job, bundle, frames, pipeline, recording.problem))
-    return Summary(frames, forecasts, undecodable, time.perf_counter() - start, _notes(pipeline, recording))
+            raise Re2pixError(_why_nothing(job, bundle, frames, without, recording.problem))
+    return Summary(frames, forecasts, undecodable, time.perf_counter() - start, _notes(without, recording))
 
 
 def _write(
@@ -109,13 +114,13 @@ def _write(
         writer.write(f"{TOPIC}/{name}", message, source.received)
 
 
-def _drawn(renderer: PictureRenderer, pipeline: Pipeline, forecast: Forecast) -> dict[int, Picture]:
+def _drawn(renderer: PictureRenderer, observation: Observation, horizons: int) -> dict[int, Picture]:
     try:
-        return {k: renderer.draw(pipeline.scene(forecast, k)) for k in range(1, len(forecast.horizons))}
+        return {k: renderer.draw(observation.scene(k)) for k in range(1, horizons)}
     except NotFiniteError:  # a node leaves the picture out, a replay has every picture or none
         raise EngineError(
             f"{renderer.name}: render gave a picture that is not finite, of the forecast made at "
-            f"{forecast.stamp / NANOSECONDS:.3f} s: replay without --render"
+            f"{observation.stamp / NANOSECONDS:.3f} s: replay without --render"
         ) from None
 
 
@@ -126,17 +131,17 @@ def _write_pictures(writer: BagWriter, forecast: Forecast, source: BagFrame, dra
         writer.write(f"{TOPIC}/h{k}/image", image_message(types, picture, header), source.received)
 
 
-def _why_nothing(job: ReplayJob, bundle: Bundle, frames: int, pipeline: Pipeline, problem: str | None) -> str:
+def _why_nothing(job: ReplayJob, bundle: Bundle, frames: int, without: Counter[str], problem: str | None) -> str:
     spec = bundle.manifest.time
-    why = ", ".join(f"{count} {what}" for what, count in pipeline.counts.items()) or "none could be decoded"
+    why = ", ".join(f"{count} {what}" for what, count in without.items()) or "none could be decoded"
     return (
         f"{job.recording}: no forecast from {frames} frames ({problem or why}): {bundle.manifest.name} needs "
         f"{spec.context} frames {spec.stride_min:g} to {spec.stride_max:g} s apart, by their header stamps"
     )
 
 
-def _notes(pipeline: Pipeline, recording: Recording) -> tuple[str, ...]:
-    counts = [f"{count} frames without a forecast: {what}" for what, count in sorted(pipeline.counts.items())]
+def _notes(without: Counter[str], recording: Recording) -> tuple[str, ...]:
+    counts = [f"{count} frames without a forecast: {what}" for what, count in sorted(without.items())]
     return (*counts, *([recording.problem] if recording.problem else []))
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -19,7 +18,7 @@ from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.pipeline.buffer import Arrival
 from re2pix_node.pipeline.mailbox import Mailbox
 from re2pix_node.pipeline.messages import Circumstances, stamp_of
-from re2pix_node.pipeline.pipeline import Forecast, Pipeline, timing_of
+from re2pix_node.pipeline.pipeline import Forecast, NoForecast, Observation, Pipeline, timing_of
 from re2pix_node.pipeline.rate_limit import RateLimit
 from re2pix_node.pipeline.skill import LiveSkill
 from re2pix_node.ros.diagnostics import TOTAL, Health
@@ -152,20 +151,20 @@ class FrameWorker:
         decoded = time.monotonic()
         self._tell_change(picture, getattr(message, "encoding", ""))
         self._pipeline.seed = settings.seed
-        forecast = self._pipeline.observe(picture, stamp)
-        self._tell_arrival(stamp)
-        seconds = {"wait": taken - arrived.at, "decode": decoded - taken, **self._pipeline.seconds}
+        observation = self._pipeline.observe(picture, stamp)
+        forecast = observation.forecast
+        self._tell_arrival(observation)
+        seconds = {"wait": taken - arrived.at, "decode": decoded - taken, **observation.seconds}
         if forecast is None:
-            repeated = self._pipeline.arrival is Arrival.REPEATED
+            repeated = observation.missing is NoForecast.REPEATED
             self._health.count("frames repeated" if repeated else "frames without context")
         else:
             self._publish(forecast, message.header.frame_id, arrived.at, taken, seconds)
         self._health.took(seconds)
         # What follows is not urgent: the forecast is out.
         if forecast is not None and self._renderer:
-            scene = partial(self._pipeline.scene, forecast)
-            self._renderer.offer(forecast, scene, message.header.frame_id, arrived.at)
-        self._judge(stamp, forecast)
+            self._renderer.offer(observation, message.header.frame_id, arrived.at)
+        self._judge(observation)
         if forecast is not None:
             self._publish_views(forecast, picture, message.header.frame_id)
 
@@ -201,12 +200,13 @@ class FrameWorker:
         seconds |= {"publish": done - begun, TOTAL: done - arrived}
         self._health.count("forecasts published")
 
-    def _judge(self, stamp: int, forecast: Forecast | None) -> None:
+    def _judge(self, observation: Observation) -> None:
         """Scores the forecasts that were made for this moment, and remembers the new one."""
-        if self._pipeline.observed is not None:
-            self._skill.observe(stamp, self._pipeline.observed)
+        forecast = observation.forecast
+        if observation.features is not None:
+            self._skill.observe(observation.stamp, observation.features)
         if forecast is not None:
-            self._skill.predict(stamp, forecast.predicted_stamps[1:], forecast.features[0], forecast.observed)
+            self._skill.predict(forecast.stamp, forecast.predicted_stamps[1:], forecast.features[0], forecast.observed)
         self._health.skill = self._skill.values()
 
     def _publish_views(self, forecast: Forecast, picture: Picture, frame_id: str) -> None:
@@ -261,14 +261,14 @@ class FrameWorker:
                 self._skill.forget()
         self._shape = shape
 
-    def _tell_arrival(self, stamp: int) -> None:
-        arrival = self._pipeline.arrival
+    def _tell_arrival(self, observation: Observation) -> None:
+        arrival = observation.arrival
         if arrival is Arrival.IN_ORDER:
             return
         if arrival is not Arrival.REPEATED:
             self._skill.forget()
         if not self._quiet(arrival.name):
-            self._node.get_logger().warning(f"frame stamped {stamp / NANOSECONDS:.3f} s {arrival.value}")
+            self._node.get_logger().warning(f"frame stamped {observation.stamp / NANOSECONDS:.3f} s {arrival.value}")
 
     def _report(self, kind: str, message: str) -> None:
         if not self._node.context.ok():  # what fails while ROS is taken from under us is no fault

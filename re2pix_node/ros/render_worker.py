@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -13,7 +12,7 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.base import one_line
 from re2pix_node.errors import NotFiniteError, Re2pixError
 from re2pix_node.pipeline.mailbox import Mailbox
-from re2pix_node.pipeline.pipeline import Forecast
+from re2pix_node.pipeline.pipeline import Observation
 from re2pix_node.pipeline.rate_limit import RateLimit
 from re2pix_node.render.process import RenderProcess
 from re2pix_node.render.renderer import PictureScene
@@ -61,18 +60,19 @@ class RenderWorker:
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="re2pix renderer", daemon=True).start()
 
-    def offer(self, forecast: Forecast, scene: Callable[[int], PictureScene], frame_id: str, arrived: float) -> None:
+    def offer(self, observation: Observation, frame_id: str, arrived: float) -> None:
         """A forecast that has just been published. Taken if pictures of it are wanted now; never waits, never raises.
 
-        `scene` gives what is to be drawn at a horizon. It may copy from a GPU, so it is called for few forecasts, once.
+        Its scene may be copied from a GPU, so it is asked for once, and of few forecasts.
         """
-        if not self._is_free():
+        forecast = observation.forecast
+        if forecast is None or not self._is_free():
             return
         try:
             wanted = self._outputs.wanted_pictures()
             if not wanted or not self._limit.takes(forecast.stamp, self.rate):
                 return
-            first = scene(wanted[0])
+            first = observation.scene(wanted[0])
             others = (replace(first, features=forecast.features[0, k - 1], horizon=k) for k in wanted[1:])
             self.mailbox.put(PictureOrder(forecast.stamp, forecast.horizons, (first, *others), frame_id, arrived))
         except Exception as error:  # it is not the forecast's fault

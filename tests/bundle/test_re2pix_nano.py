@@ -46,7 +46,7 @@ def seen(nano: Bundle) -> list[tuple[Forecast, PictureScene]]:
         made = (
             pipeline.observe(decode(frame.message), frame.stamp) for frame, _ in zip(frames, range(51), strict=False)
         )
-        return [(forecast, pipeline.scene(forecast, 3)) for forecast in made if forecast]
+        return [(seen.forecast, seen.scene(3)) for seen in made if seen.forecast]
 
 
 @pytest.fixture(scope="module")

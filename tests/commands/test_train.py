@@ -89,7 +89,7 @@ def test_own_labels_become_a_bundle_that_says_them(
     pipeline = Pipeline(read_bundle(bundle_folder), engine)
     forecast = None
     for i in range(8):
-        forecast = pipeline.observe(drive.frame(2.0 + i / 7, WIDTH, HEIGHT), i * 10**9 // 7) or forecast
+        forecast = pipeline.observe(drive.frame(2.0 + i / 7, WIDTH, HEIGHT), i * 10**9 // 7).forecast or forecast
     assert forecast is not None
     labels = forecast.labels[0]
     assert labels.shape == (3, HEIGHT // 4, WIDTH // 4)

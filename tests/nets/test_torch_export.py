@@ -109,6 +109,6 @@ def test_engines_reproduce_what_pytorch_computed(tmp_path: Path, engine_name: st
     assert attempts[-1].proof.agreement > 0.999
 
     pipeline = Pipeline(bundle, engine)
-    forecasts = [pipeline.observe(drive.frame(0.1 * i, 320, 180), i * 10**8) for i in range(8)]
+    forecasts = [pipeline.observe(drive.frame(0.1 * i, 320, 180), i * 10**8).forecast for i in range(8)]
     assert forecasts[-1] is not None
     assert np.isfinite(forecasts[-1].features).all()

@@ -22,7 +22,7 @@ NOW = 10 * NANOSECONDS
 @pytest.fixture(scope="module")
 def forecasts(tiny: Bundle) -> list[Forecast]:
     pipeline = Pipeline(tiny, open_engine(tiny, "onnxruntime", "auto", 1)[0])
-    made = (pipeline.observe(drive.frame(stamp / NANOSECONDS, 256, 128), stamp) for stamp in SENT)
+    made = (pipeline.observe(drive.frame(stamp / NANOSECONDS, 256, 128), stamp).forecast for stamp in SENT)
     return [forecast for forecast in made if forecast]
 
 

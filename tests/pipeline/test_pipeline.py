@@ -1,5 +1,7 @@
 """Frames in, forecasts out: time, geometry and what is never let through."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from re2pix_node.engines import open_engine
 from re2pix_node.errors import EngineError
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.pipeline.buffer import Arrival
-from re2pix_node.pipeline.pipeline import Pipeline
+from re2pix_node.pipeline.pipeline import NoForecast, Observation, Pipeline
 from tests.support.drive import frame
 
 MS = 1_000_000
@@ -20,6 +22,11 @@ def pipeline(tiny: Bundle) -> Pipeline:
 
 
 def drive(pipeline: Pipeline, stamps: list[int], width: int = 320, height: int = 160) -> list:
+    """The forecasts of a drive's frames, None where there is none."""
+    return [seen.forecast for seen in observe(pipeline, stamps, width, height)]
+
+
+def observe(pipeline: Pipeline, stamps: list[int], width: int = 320, height: int = 160) -> list[Observation]:
     return [pipeline.observe(frame(stamp / 1e9, width, height), stamp) for stamp in stamps]
 
 
@@ -70,22 +77,24 @@ def test_the_forecast_is_what_the_engine_makes_of_these_frames(tiny: Bundle, pip
 def test_a_loop_starts_anew_and_a_repeat_is_ignored(pipeline: Pipeline) -> None:
     stamps = at_rate(10, 8, start=10**12)
     assert drive(pipeline, stamps)[-1]
-    assert drive(pipeline, [stamps[-1]]) == [None]
-    assert pipeline.arrival is Arrival.REPEATED
-    assert drive(pipeline, stamps[:1]) == [None]
-    assert pipeline.arrival is Arrival.JUMPED_BACK
+    (repeated,) = observe(pipeline, [stamps[-1]])
+    assert (repeated.forecast, repeated.missing) == (None, NoForecast.REPEATED)
+    assert (repeated.arrival, repeated.features, dict(repeated.seconds)) == (Arrival.REPEATED, None, {})
+    (looped,) = observe(pipeline, stamps[:1])
+    assert (looped.forecast, looped.missing, looped.arrival) == (None, NoForecast.NO_CONTEXT, Arrival.JUMPED_BACK)
+    assert looped.features is not None
+    assert set(looped.seconds) == {"fit", "encode"}
     again = drive(pipeline, stamps[1:])
     assert [f is not None for f in again] == [False] * 5 + [True] * 2
     assert min(again[-1].context_stamps) >= stamps[0]
-    assert pipeline.counts["repeated"] == 1
 
 
 def test_a_gap_forgets_what_was_before(pipeline: Pipeline) -> None:
     stamps = at_rate(10, 8)
     drive(pipeline, stamps)
     after = [stamp + 3_000 * MS for stamp in stamps]
-    assert drive(pipeline, after[:1]) == [None]
-    assert pipeline.arrival is Arrival.AFTER_GAP
+    (first,) = observe(pipeline, after[:1])
+    assert (first.forecast, first.arrival) == (None, Arrival.AFTER_GAP)
     forecasts = drive(pipeline, after[1:])
     assert all(min(f.context_stamps) >= after[0] for f in forecasts if f)
     assert forecasts[-1]
@@ -166,14 +175,16 @@ class _OnDevice:
         return held[0]
 
 
-def test_a_scene_is_what_the_newest_forecast_was_made_from(tiny: Bundle) -> None:
+def test_a_scene_is_what_its_forecast_was_made_from(tiny: Bundle) -> None:
     engine = _OnDevice(open_engine(tiny, "onnxruntime")[0])
     pipeline = Pipeline(tiny, engine, seed=5)
     stamps = at_rate(10, 12)
-    forecast = drive(pipeline, stamps)[-1]
+    observation = observe(pipeline, stamps)[-1]
+    forecast = observation.forecast
+    assert forecast is not None
     assert engine.fetched == 12  # nothing for a scene that nobody asked for
     for k in (1, 3):
-        scene = pipeline.scene(forecast, k)
+        scene = observation.scene(k)
         np.testing.assert_array_equal(scene.features, forecast.features[0, k - 1])
         assert scene.horizon == k
         assert scene.seed == (5, forecast.stamp)
@@ -183,10 +194,15 @@ def test_a_scene_is_what_the_newest_forecast_was_made_from(tiny: Bundle) -> None
         np.testing.assert_array_equal(found, engine.encode(picture[None])[0])
 
 
-def test_of_an_older_forecast_there_is_no_scene(pipeline: Pipeline) -> None:
-    *_, older, _ = drive(pipeline, at_rate(10, 12))
-    with pytest.raises(AssertionError):
-        pipeline.scene(older, 1)
+def test_an_observation_stays_what_it_was(pipeline: Pipeline) -> None:
+    *_, older, _ = observe(pipeline, at_rate(10, 12))
+    before = older.scene(1)
+    observe(pipeline, at_rate(10, 30, start=2_000 * MS), width=400, height=300)
+    after = older.scene(1)
+    np.testing.assert_array_equal(before.frame, after.frame)
+    np.testing.assert_array_equal(before.context, after.context)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        older.forecast = None  # type: ignore[misc]
 
 
 def test_samples_are_all_there(tmp_path) -> None:

@@ -272,7 +272,7 @@ def test_on_a_drive_it_is_what_the_stored_forecasts_give(tiny: Bundle) -> None:
     made: list[Made] = []
     for stamp in (round(i * 1e9 / 10) for i in range(40)):
         picture = drive.frame(stamp / 1e9, spec.image.width, spec.image.height)
-        forecast = pipeline.observe(picture, stamp)
+        forecast = pipeline.observe(picture, stamp).forecast
         fitted, _ = fit_frame(picture, spec.image.height, spec.image.width, "crop")
         frames[stamp] = engine.fetch(engine.encode(fitted[None]))[0]
         live.observe(stamp, frames[stamp])

@@ -72,7 +72,8 @@ def test_the_masks_are_those_of_the_pipeline(drive_bag: Path, tiny: Bundle, tmp_
     pipeline = Pipeline(tiny, open_engine(tiny, "onnxruntime")[0])
     with open_recording(drive_bag) as recording:
         frames = list(recording.frames(recording.camera(None)))
-    expected = [f for f in (pipeline.observe(decode(frame.message), frame.stamp) for frame in frames) if f]
+    seen = [pipeline.observe(decode(frame.message), frame.stamp) for frame in frames]
+    expected = [observation.forecast for observation in seen if observation.forecast]
     (mcap,) = (tmp_path / "out").glob("*.mcap")
     with mcap.open("rb") as file:
         reader = make_reader(file, decoder_factories=[DecoderFactory()])
@@ -124,12 +125,13 @@ class TestPictures:
         drawn = 0
         with open_recording(drive_bag) as recording:
             for source in recording.frames(recording.camera(None)):
-                forecast = pipeline.observe(decode(source.message), source.stamp)
+                observation = pipeline.observe(decode(source.message), source.stamp)
+                forecast = observation.forecast
                 if forecast is None:
                     continue
                 for k, messages in found.items():
                     assert stamp_of(messages[drawn].header) == stamp_of(masks[drawn].header) == forecast.stamp
-                    expected = renderer.draw(pipeline.scene(forecast, k))
+                    expected = renderer.draw(observation.scene(k))
                     np.testing.assert_array_equal(decode_image(messages[drawn]), expected)
                 drawn += 1
         assert drawn == 78

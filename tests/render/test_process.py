@@ -46,9 +46,8 @@ def process(bundle: Bundle) -> Iterator[RenderProcess]:
 
 def scene_of(bundle: Bundle, fault: tuple[int, int, int] | None = None, k: int = 2) -> PictureScene:
     pipeline = Pipeline(bundle, open_engine(bundle, "onnxruntime")[0], seed=3)
-    forecasts = [pipeline.observe(faulty_bundle.picture(0.1 * i, fault), i * 10**8) for i in range(8)]
-    assert forecasts[-1] is not None
-    return pipeline.scene(forecasts[-1], k)
+    observations = [pipeline.observe(faulty_bundle.picture(0.1 * i, fault), i * 10**8) for i in range(8)]
+    return observations[-1].scene(k)
 
 
 def test_it_draws_what_the_renderer_draws(bundle: Bundle, process: RenderProcess) -> None:

@@ -35,9 +35,8 @@ def scene(drawing: Bundle) -> PictureScene:
 
 def scene_of(bundle: Bundle, frames: list[np.ndarray], k: int = 2) -> PictureScene:
     pipeline = Pipeline(bundle, open_engine(bundle, "onnxruntime")[0], seed=3)
-    forecasts = [pipeline.observe(picture, i * 10**8) for i, picture in enumerate(frames)]
-    assert forecasts[-1] is not None
-    return pipeline.scene(forecasts[-1], k)
+    observations = [pipeline.observe(picture, i * 10**8) for i, picture in enumerate(frames)]
+    return observations[-1].scene(k)
 
 
 def with_graph(bundle: Bundle, path: Path, data: bytes) -> Bundle:

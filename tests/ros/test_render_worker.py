@@ -97,8 +97,8 @@ def test_a_picture_is_what_the_renderer_draws_of_that_forecast(patient: Bundle, 
         pipeline = Pipeline(patient, open_engine(patient, "onnxruntime", threads=THREADS)[0], seed=7)
         for stamp in map(ns_of, forecast.context_stamps):
             again = pipeline.observe(picture((stamp - START) // 10**8), stamp)
-        assert again is not None
-        np.testing.assert_array_equal(pixels_of(message), renderer.draw(pipeline.scene(again, k)))
+        assert again.forecast is not None
+        np.testing.assert_array_equal(pixels_of(message), renderer.draw(again.scene(k)))
     assert not np.array_equal(pixels_of(pictures[2][-1]), pixels_of(pictures[3][-1]))
 
 

@@ -54,9 +54,8 @@ def test_every_runtime_draws_what_pytorch_drew(drawing: Bundle) -> None:
 def scene(drawing: Bundle) -> PictureScene:
     """Of the second horizon of a forecast."""
     pipeline = Pipeline(drawing, open_engine(drawing, "onnxruntime")[0])
-    forecasts = [pipeline.observe(drive.frame(i / 7, WIDTH, HEIGHT), i * 10**9 // 7) for i in range(8)]
-    assert forecasts[-1] is not None
-    return pipeline.scene(forecasts[-1], 2)
+    observations = [pipeline.observe(drive.frame(i / 7, WIDTH, HEIGHT), i * 10**9 // 7) for i in range(8)]
+    return observations[-1].scene(2)
 
 
 def test_the_seed_decides_what_is_drawn_of_a_forecast(drawing: Bundle, scene: PictureScene) -> None:
