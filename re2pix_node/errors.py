@@ -1,10 +1,10 @@
-"""What can be wrong with what a user gave us. The message is one line: what is wrong, where, and the mend."""
+"""Errors caused by the user's input. A message is one line: what is wrong, where, and how to fix it."""
 
 BAD_INPUT = 2  # exit code
 
 
 class Re2pixError(Exception):
-    """Base of all errors that are the input's fault; commands print it and exit with code 2."""
+    """Base of all errors caused by the input; commands print it and exit with code 2."""
 
 
 class BundleError(Re2pixError):
@@ -16,7 +16,7 @@ class EngineError(Re2pixError):
 
 
 class NotFiniteError(EngineError):
-    """Features or a picture with a NaN or an infinity in them: of one frame, by an engine that works."""
+    """Features or a picture of one frame contain NaN or infinity; the engine itself works."""
 
 
 class ImageError(Re2pixError):
@@ -36,4 +36,4 @@ class CheckpointError(Re2pixError):
 
 
 class TrainingError(Re2pixError):
-    """A training run that cannot start or go on."""
+    """A training run that cannot start or continue."""

@@ -1,1 +1,1 @@
-"""A model on disk: found, read, checked and written."""
+"""A model on disk: find it, read it, check it, write it."""

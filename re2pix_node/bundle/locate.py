@@ -1,4 +1,4 @@
-"""Bundles that come with the package: they can be named instead of giving their folder."""
+"""Finds bundles that ship with the package by their names."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ DEFAULT_BUNDLE = "re2pix-nano"
 
 
 def bundle_folder(given: str | Path) -> Path:
-    """The folder itself; or for the plain name of a bundle that ships, where the checkout or installation has it."""
+    """The folder itself, or the folder of a shipped bundle of that name in the checkout or the installation."""
     path = Path(given)
     if path.exists() or len(path.parts) != 1:
         return path

@@ -1,4 +1,4 @@
-"""bundle.yaml: what a model says of itself, read strictly and never executed."""
+"""bundle.yaml, the description of a model: read strictly and never executed."""
 
 import dataclasses
 import math
@@ -17,8 +17,8 @@ SCHEMA = 1
 MANIFEST = "bundle.yaml"
 UNLABELLED = 255
 CONTEXT_MAX = 64
-DIGITS_MAX = 20  # of a whole number; larger ones cost time, and cannot even be printed
-DEPTH_MAX = 32  # of lists and mappings in one another; deeper ones cost time, and the stack
+DIGITS_MAX = 20  # digits of an integer; larger ones cost time and cannot be printed
+DEPTH_MAX = 32  # nesting of lists and mappings; deeper ones cost time and overflow the stack
 NANOSECONDS = 1_000_000_000
 
 
@@ -38,7 +38,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """The picture that the encoder takes, in pixels, and how a camera frame is made to fit it."""
+    """The size of the encoder's picture in pixels, and how a camera frame is fitted to it."""
 
     height: int
     width: int
@@ -51,7 +51,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class TimeSpec:
-    """How context frames are spaced, in seconds, and which multiples of that spacing are forecast."""
+    """The spacing of context frames in seconds, and the multiples of it that are forecast."""
 
     context: int
     stride: float
@@ -81,8 +81,8 @@ class TimeSpec:
 class FeatureSpec:
     """The grid of features: cells, length of the vector in a cell, element type in the graphs.
 
-    `carried` more channels may follow in what the encoder gives, for the forecaster only: a small picture to see motion
-    in. They are never forecast, compared or published.
+    The encoder may add `carried` more channels after those, for the forecaster only: a small picture that shows motion.
+    They are never forecast, compared or published.
     """
 
     height: int
@@ -128,7 +128,7 @@ class LabelSpec:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of the bundle and what its bytes must hash to."""
+    """A file of the bundle and the hash of its bytes."""
 
     file: str
     sha256: str
@@ -149,8 +149,8 @@ class Graphs:
 class RenderSpec(FileEntry):
     """The graph that draws pictures of forecasts."""
 
-    noise: int  # random numbers that it takes, as its input `noise`
-    psnr: float  # dB that an engine's picture must at least have against the reference
+    noise: int  # number of random numbers in its input `noise`
+    psnr: float  # minimum PSNR, in dB, of an engine's picture against the reference
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,7 +160,7 @@ class RenderSpec(FileEntry):
 
 @dataclass(frozen=True)
 class ProofSpec:
-    """The reference outputs, and how far an engine may be from them."""
+    """The reference outputs, and how much an engine's outputs may differ from them."""
 
     file: str
     sha256: str
@@ -201,7 +201,7 @@ class Manifest:
     labels: LabelSpec
     graphs: Graphs
     proof: ProofSpec
-    noise: int = 0  # random numbers that the forecast graph takes for each sample, as its input `noise`
+    noise: int = 0  # number of random numbers for each sample, in the forecast graph's input `noise`
     render: RenderSpec | None = None
     scores: tuple[Score, ...] = ()
 
@@ -216,7 +216,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     data = load_plain_yaml(text, where)
     if not isinstance(data, dict):
         raise BundleError(f"{where}: expected a mapping of fields, found {_kind(data)}")
-    # The version comes first: another schema has other fields, and naming those would mislead.
+    # Check the version first: another schema has other fields, and errors about those would mislead.
     if data.get("schema") != SCHEMA:
         raise BundleError(
             f"{where}: schema version {data.get('schema')!r} is not supported, this re2pix_node reads {SCHEMA}: "
@@ -234,7 +234,7 @@ def manifest_text(manifest: Manifest) -> str:
 
 
 def load_plain_yaml(text: str, where: str) -> object:
-    """YAML's plain subset. Tags could construct objects, aliases could grow without bound, twins hide one another."""
+    """Read plain YAML only: tags could construct objects, aliases grow without limit, repeated keys hide values."""
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -252,12 +252,12 @@ def load_plain_yaml(text: str, where: str) -> object:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _check_node(node, where)
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # the latter from dates that there are not
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise BundleError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _check_node(node: yaml.Node | None, where: str) -> None:
-    """Refuses twins, names that are no plain values, and numbers of too many digits."""
+    """Refuse repeated keys, keys that are not plain values, and numbers with too many digits."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -286,7 +286,7 @@ def _kind(value: object) -> str:
 
 
 def build(kind: type[T], data: object, at: str, where: str, path: str = "") -> T:
-    """`data` as the dataclass `kind`: every field known, present and of its type. Errors name `at` or a path in it."""
+    """Build the dataclass `kind` from `data`: each field must be known, present and of its type. Errors name `at`."""
     if not isinstance(data, dict):
         raise BundleError(f"{where}: {at}: expected a mapping of fields, found {_kind(data)}")
     fields: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A bundle: a folder with a manifest, ONNX graphs and a proof. Read, checked, and never executed."""
+"""Reads and checks a bundle, a folder with a manifest, ONNX graphs and a proof. Nothing in it is executed."""
 
 import hashlib
 import math
@@ -33,7 +33,7 @@ class Signature:
 
 
 def signatures(manifest: Manifest) -> dict[str, Signature]:
-    """What each graph of such a bundle must take and give."""
+    """The inputs and outputs that each graph of such a bundle must have."""
     cells = manifest.features
     masks = (manifest.samples, len(manifest.time.horizons) + 1, manifest.labels.height, manifest.labels.width)
     frame = Tensor("uint8", (1, manifest.image.height, manifest.image.width, 3))
@@ -51,7 +51,7 @@ def signatures(manifest: Manifest) -> dict[str, Signature]:
 
 
 def render_signature(manifest: Manifest) -> Signature:
-    """What the graph that draws pictures must take and give: one horizon of a forecast, and what it was made from."""
+    """The inputs and outputs of the render graph: one horizon of a forecast, its frame and context, to a picture."""
     assert manifest.render is not None
     graphs, cells = signatures(manifest), manifest.features
     context = {name: tensor for name, tensor in graphs["forecast"].inputs.items() if name.startswith("context_")}
@@ -68,7 +68,7 @@ def render_signature(manifest: Manifest) -> Signature:
 
 
 def draw_noise(manifest: Manifest, *seed: int) -> NDArray[np.float32] | None:
-    """What a stochastic forecast graph takes as `noise`, the same for the same seed; None for a deterministic one."""
+    """The input `noise` of a stochastic forecast graph, equal for equal seeds; None for a deterministic graph."""
     if not manifest.noise:
         return None
     return np.random.default_rng(seed).standard_normal((manifest.samples, manifest.noise), np.float32)
@@ -81,11 +81,11 @@ class Bundle:
 
     @property
     def basis(self) -> str:
-        """Identity of the feature space: whoever encodes with the same graph speaks of the same features."""
+        """Identity of the feature space: features of the same encode graph can be compared."""
         return self.manifest.graphs.encode.sha256
 
     def graph(self, name: str) -> bytes:
-        """The ONNX bytes of a graph, checked against the manifest at every reading."""
+        """The ONNX bytes of a graph, checked against the manifest at every read."""
         entry: FileEntry | None = self.manifest.render if name == "render" else getattr(self.manifest.graphs, name)
         assert entry is not None
         return _read_checked(self.path, entry)
@@ -104,14 +104,14 @@ def proof_tensors(manifest: Manifest) -> dict[str, Tensor]:
         for name, tensor in (signature.inputs | signature.outputs).items()
     }
     if manifest.render:
-        # What is drawn is the last horizon of that very forecast: its other inputs are there already.
+        # The proof's picture shows the last horizon of the proof's forecast: its other inputs are already there.
         tensors["render.noise"] = render_signature(manifest).inputs["noise"]
         tensors["render.image"] = tensors["encode.frame"]
     return tensors
 
 
 def read_bundle(path: Path) -> Bundle:
-    """The bundle in the folder `path`, every file of it checked; BundleError names what is wrong."""
+    """Read the bundle in the folder `path` and check every file; BundleError names the fault."""
     bundle = Bundle(path, read_manifest(path))
     bundle.graph("encode")
     bundle.graph("forecast")
@@ -159,7 +159,7 @@ def _load_proof(path: Path, expected: dict[str, Tensor]) -> dict[str, NDArray[np
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
         _check_proof_names(path, set(sizes), set(expected))
-        # The archive could unpack to more than any memory: look at the sizes it announces first.
+        # The archive could unpack to more than the memory: check the sizes in its directory first.
         for name, tensor in expected.items():
             wanted = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
             if not wanted <= sizes[name] <= wanted + 4096:
@@ -168,7 +168,7 @@ def _load_proof(path: Path, expected: dict[str, Tensor]) -> dict[str, NDArray[np
             loaded = {name: arrays[name] for name in expected}
     except BundleError:
         raise
-    except Exception as error:  # a damaged archive fails wherever it is damaged
+    except Exception as error:  # a damaged archive can raise any error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BundleError(f"{path}: not a readable .npz of plain arrays: {reason}") from None
     for name, tensor in expected.items():

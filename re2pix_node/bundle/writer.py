@@ -1,4 +1,4 @@
-"""Writes bundles: the end of every exporter. Needs the `onnx` package, which the run time does not."""
+"""Writes bundles for every exporter. Needs the `onnx` package, which the run time does not."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ from re2pix_node.errors import BundleError
 if TYPE_CHECKING:
     import onnx
 
-OPSET_MAX = 20  # what TensorRT 10.3 (JetPack 6) parses
+OPSET_MAX = 20  # newest opset that TensorRT 10.3 (JetPack 6) parses
 
 
 def write_bundle(
@@ -28,7 +28,7 @@ def write_bundle(
     proof: Mapping[str, NDArray[Any]],
     replace: bool = False,
 ) -> Bundle:
-    """Writes a bundle and reads it back. The hashes in `manifest` are filled in here, whatever they said before."""
+    """Write a bundle and read it back. This fills in the hashes of `manifest` and replaces any old ones."""
     encoded = {name: _serialized(name, model) for name, model in graphs.items()}
     archive = io.BytesIO()
     np.savez_compressed(archive, **{name: np.asarray(proof[name]) for name in proof_tensors(manifest)})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Nothing half-written: outputs are made beside their place and renamed into it when they are whole."""
+"""Write outputs beside their final place and rename them when they are complete, so that none is ever half-written."""
 
 import os
 import shutil
@@ -11,15 +11,15 @@ from re2pix_node.errors import Re2pixError
 
 @contextmanager
 def write_beside(path: Path, replace: bool = False, error: type[Re2pixError] = Re2pixError) -> Iterator[Path]:
-    """Gives a path beside `path` to write a file or a folder to; it takes the place of `path` if the block ends well.
+    """Give a temporary path for a file or a folder; it replaces `path` if the block ends without an error.
 
-    Whatever ends the block early, nothing is left behind and what was at `path` stays.
+    If the block fails, the temporary path is removed and `path` stays unchanged.
     """
     if path.exists() and not replace:
         raise error(f"{path}: exists already: choose another name, or replace it with --force")
     if not path.parent.is_dir():
         raise error(f"{path}: the folder {path.parent} does not exist: make it first")
-    # The ending stays: some writers choose the format by it.
+    # Keep the suffix: some writers choose the format by it.
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
@@ -29,7 +29,7 @@ def write_beside(path: Path, replace: bool = False, error: type[Re2pixError] = R
 
 
 def _take_place(partial: Path, path: Path) -> None:
-    # A folder cannot be renamed over another one: the old one steps aside first.
+    # A folder cannot be renamed over another one: move the old one away first.
     old = path.with_name(f".old-{os.getpid()}-{path.name}")
     if path.is_dir():
         path.rename(old)

@@ -1,11 +1,11 @@
-"""Which processor this machine has, as Linux tells it. Standard library only: re2pix doctor reads it."""
+"""The processor of this machine, from Linux. Standard library only, because re2pix doctor needs it."""
 
 import platform
 from pathlib import Path
 
 
 def cpuinfo(*fields: str) -> str:
-    """The first of these fields that this machine's /proc/cpuinfo has."""
+    """The value of the first of these fields that /proc/cpuinfo has."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""Tallies that add up over frames and clips, and the scores that follow from them.
+"""Counts that add up over frames and clips, and the scores computed from them.
 
-Everything is counted in NumPy, so that a judge needs no PyTorch; the tests hold each score against torchmetrics.
+Everything is counted in NumPy, so that scoring needs no PyTorch; the tests compare each score with torchmetrics.
 """
 
 from dataclasses import dataclass, fields
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BETA = 0.1  # where SmoothL1 turns from squared to absolute
-LEVELS = 256  # of confidence
-BINS = 15  # of the reliability curve
-TRUE, PSEUDO = 0, 1  # what labels are compared with: the truth, or the model's own reading of the true future frame
+BETA = 0.1  # where SmoothL1 changes from squared to absolute
+LEVELS = 256  # levels of confidence
+BINS = 15  # bins of the reliability curve
+TRUE, PSEUDO = 0, 1  # reference of the labels: the truth, or the model's own labels of the true future frame
 REFERENCES = ("true", "pseudo")
 
 Array = NDArray[Any]
@@ -20,12 +20,12 @@ Array = NDArray[Any]
 
 @dataclass
 class Tally:
-    """What one row said of one horizon, counted. Leading axes are clips or resamples of clips."""
+    """The counts of one row at one horizon. Leading axes are clips or resamples of clips."""
 
     features: Array  # [3]: SmoothL1 and cosine summed over samples, and the number of samples
-    confusion: Array  # [reference, unchanged or changed or unknown, true class, said class or another]
+    confusion: Array  # [reference, unchanged or changed or unknown, true class, predicted class or another]
     confidence: Array  # [reference, level, wrong or right]
-    revisions: Array  # [2]: pixels on which two forecasts of one moment agree, and all of them
+    revisions: Array  # [2]: pixels on which two forecasts of one moment agree, and all compared pixels
 
 
 def empty_tally(classes: int) -> Tally:
@@ -53,16 +53,16 @@ def smooth_l1(said: Array, true: Array) -> float:
 
 
 def cosine(said: Array, true: Array) -> float:
-    """Mean over cells of the cosine between the vectors said and true."""
+    """Mean over cells of the cosine between the predicted and the true vectors."""
     said, true = said.astype(np.float64), true.astype(np.float64)
     lengths = np.linalg.norm(said, axis=-1) * np.linalg.norm(true, axis=-1)
     return float(((said * true).sum(axis=-1) / np.maximum(lengths, 1e-12)).mean())
 
 
 def add_labels(tally: Tally, reference: int, said: Array, confidence: Array, true: Array, now: Array | None) -> None:
-    """Counts one mask. `said`, `true` and `now` hold dense classes; where `true` is none of them, nothing counts.
+    """Count one mask. `said`, `true` and `now` hold dense classes; pixels where `true` is none of them do not count.
 
-    `now` is the true mask of the newest frame: where it is another class than `true`, a pixel has changed.
+    `now` is the true mask of the newest frame: a pixel has changed where it differs from `true`.
     """
     classes = tally.confusion.shape[-2]
     known = true < classes
@@ -77,7 +77,7 @@ def add_labels(tally: Tally, reference: int, said: Array, confidence: Array, tru
 
 
 def scores(tally: Tally, reference: int, moving: NDArray[np.bool_]) -> dict[str, Array]:
-    """Every score by name, NaN where nothing was counted for it. The table and the report show them in this order."""
+    """Every score by name, NaN where nothing was counted. The table and the report show them in this order."""
     by_change = tally.confusion[..., reference, :, :, :]
     everywhere, changed = by_change.sum(axis=-3), by_change[..., 1, :, :]
     return {
@@ -101,7 +101,7 @@ def class_scores(tally: Tally, reference: int) -> dict[str, Array]:
 
 
 def accuracy(confusion: Array, chosen: NDArray[np.bool_] | None = None) -> Array:
-    """Share of pixels said right, of those whose true class is a chosen one."""
+    """Share of correct pixels among those whose true class is one of the chosen classes."""
     right, all_of_class = _right(confusion), confusion.sum(axis=-1)
     if chosen is not None:
         right, all_of_class = right[..., chosen], all_of_class[..., chosen]
@@ -109,7 +109,7 @@ def accuracy(confusion: Array, chosen: NDArray[np.bool_] | None = None) -> Array
 
 
 def mean_iou(confusion: Array, chosen: NDArray[np.bool_] | None = None) -> Array:
-    """Mean over the chosen classes that are true or said of at least one pixel."""
+    """Mean over the chosen classes that occur in the truth or the prediction."""
     iou = class_iou(confusion)
     if chosen is not None:
         iou = iou[..., chosen]
@@ -126,7 +126,7 @@ def class_iou(confusion: Array) -> Array:
 def reliability(confidence: Array) -> tuple[Array, Array, Array]:
     """[..., BINS] each: pixels in a bin of confidence, their mean confidence, and their accuracy."""
     levels = np.arange(LEVELS)
-    # In whole numbers: a level on the border of two bins belongs to the upper one, whatever rounding thinks.
+    # In integers: a level on the border of two bins belongs to the upper one, independent of rounding.
     member = (levels * BINS // (LEVELS - 1)).clip(max=BINS - 1)[None] == np.arange(BINS)[:, None]
     wrong, right = confidence[..., 0] @ member.T, confidence[..., 1] @ member.T
     meant = (confidence.sum(axis=-1) * (levels / (LEVELS - 1))) @ member.T
@@ -134,7 +134,7 @@ def reliability(confidence: Array) -> tuple[Array, Array, Array]:
 
 
 def calibration_error(confidence: Array) -> Array:
-    """Expected calibration error: how far confidence and accuracy lie apart, averaged over pixels."""
+    """Expected calibration error: the difference between confidence and accuracy, averaged over pixels."""
     pixels, meant, right = reliability(confidence)
     apart = np.where(pixels > 0, np.abs(meant - right), 0)
     return _ratio((apart * pixels).sum(axis=-1), pixels.sum(axis=-1))

@@ -1,4 +1,4 @@
-"""What a process takes of the machine, as Linux tells it."""
+"""The memory, handles and processor time of a process, from Linux."""
 
 import os
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Usage:
     resident: int  # bytes of memory
-    held: int  # bytes of that which are no pages of files: those the kernel takes back, and reads again, as it likes
+    held: int  # bytes of it that are not pages of files (the kernel drops and rereads those at any time)
     threads: int
     handles: int  # open files, sockets and the like
-    processor: float  # seconds of all its threads so far
+    processor: float  # seconds that all its threads have used so far
 
 
 def usage_of(process_id: int) -> Usage:
-    """The usage of a process that runs; OSError when it does not."""
+    """The usage of a running process; OSError if it does not run."""
     folder = Path("/proc") / str(process_id)
-    # The second field is the program's name, in brackets, and may hold anything.
+    # The second field is the program's name in brackets; it may contain any characters.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     anonymous, files, shared = (_bytes(status[name]) for name in ("RssAnon", "RssFile", "RssShmem"))

@@ -1,18 +1,18 @@
-"""Our own modules, run by processes of their own."""
+"""How to run a module of ours in a child process."""
 
 import os
 import sys
 
 
 def command(module: str, *words: str) -> list[str]:
-    """Calls the module's `main`, which finds the words in `sys.argv`.
+    """The command that calls the module's `main` with these words in `sys.argv`.
 
-    Not by `-m`, which looks for every import in the working directory first, and runs what happens to lie there.
+    It does not use `-m`, which would search the working directory first and run any module of the same name there.
     """
     script = f"import sys; sys.path[:] = filter(None, sys.path); from {module} import main; sys.exit(main())"
     return [sys.executable, "-c", script, *words]
 
 
 def environment() -> dict[str, str]:
-    """With which it finds what we found."""
+    """Environment in which the child imports from the same folders as this process."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

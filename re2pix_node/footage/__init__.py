@@ -1,1 +1,1 @@
-"""Labelled clips, whatever format they are stored in."""
+"""Labelled clips from footage in any supported format."""

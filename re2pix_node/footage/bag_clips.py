@@ -1,4 +1,4 @@
-"""Clips out of rosbag2 recordings: a camera topic, and the simulator's segmentation where there is one."""
+"""Clips from rosbag2 recordings: a camera topic, and the simulator's segmentation if there is one."""
 
 import warnings
 from collections import Counter
@@ -18,12 +18,12 @@ from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, open_recording
 
 BAG_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-TRUTH = "/ground_truth/"  # the simulator's topics: never a camera
+TRUTH = "/ground_truth/"  # the simulator's labels: never a camera
 SEGMENTATION = f"{TRUTH}segmentation"
 
 
 def bag_clips(path: Path, settings: DatasetSettings, topic: str | None = None) -> list[Clip]:
-    """One clip for each stretch in which time runs forward; a recording that was looped gives several."""
+    """One clip for each stretch in which time moves forward; a looped recording gives several."""
     settings.refuse("rate", "images", "labels", why=f"{path} is a recording, which has stamps and labels of its own")
     with open_recording(path) as recording:
         camera = _camera(recording, topic or settings.topic)
@@ -51,7 +51,7 @@ def bag_clips(path: Path, settings: DatasetSettings, topic: str | None = None) -
 
 def _camera(recording: Recording, topic: str | None) -> CameraTopic:
     if topic and topic.startswith(TRUTH):
-        raise DataError(f"{recording.path}: {topic} is ground truth and no camera: choose another topic")
+        raise DataError(f"{recording.path}: {topic} is ground truth and not a camera: choose another topic")
     if topic:
         return recording.camera(topic)
     cameras = [camera for camera in recording.cameras if not camera.name.startswith(TRUTH)]
@@ -73,7 +73,7 @@ def _stamps(recording: Recording, topic: CameraTopic) -> list[int]:
 
 
 def _stretches(stamps: Sequence[int]) -> list[list[int]]:
-    """Messages whose stamps rise. A repeated stamp is left out, a jump back begins anew: as the node does it."""
+    """Messages with rising stamps. A repeated stamp is skipped; a jump back starts a new stretch, as in the node."""
     stretches = [[0]]
     for message, stamp in enumerate(stamps):
         newest = stamps[stretches[-1][-1]]
@@ -85,7 +85,7 @@ def _stretches(stamps: Sequence[int]) -> list[list[int]]:
 
 
 def _label_numbers(stamps: Sequence[int], truth_stamps: Sequence[int]) -> dict[int, int]:
-    """Which message of the segmentation belongs to which camera message: of each stamp, the n-th to the n-th."""
+    """Segmentation messages by camera message: among those of one stamp, the n-th belongs to the n-th."""
     known = {key: number for number, key in enumerate(_numbered(truth_stamps))}
     return {message: known[key] for message, key in enumerate(_numbered(stamps)) if key in known}
 
@@ -102,9 +102,9 @@ class _BagSource:
     path: Path
     camera: CameraTopic
     truth: CameraTopic | None
-    messages: tuple[int, ...]  # of the camera, by index in the clip
+    messages: tuple[int, ...]  # numbers of the camera messages, by index in the clip
     stamps: tuple[int, ...]
-    label_numbers: dict[int, int]  # message of the segmentation by message of the camera
+    label_numbers: dict[int, int]  # number of the segmentation message by number of the camera message
 
     def pictures(self, indices: Sequence[int]) -> Generator[Picture, None, None]:
         wanted = [self.messages[index] for index in indices]
@@ -130,11 +130,11 @@ class _BagSource:
         return sorted(file for file in self.path.iterdir() if file.is_file()) if self.path.is_dir() else [self.path]
 
     def _read(self, topic: CameraTopic, wanted: Sequence[int]) -> Iterator[BagFrame]:
-        """Messages of a topic by their number, in the order wanted, in one pass."""
+        """Messages of a topic by their numbers, in the requested order, in one pass."""
         if not wanted:
             return
         keep = set(wanted)
-        early: dict[int, BagFrame] = {}  # what was recorded before its turn
+        early: dict[int, BagFrame] = {}  # messages that were recorded before their turn
         with open_recording(self.path) as recording:
             numbered = islice(enumerate(recording.frames(topic)), max(wanted) + 1)
             for number in wanted:

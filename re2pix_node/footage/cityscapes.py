@@ -1,4 +1,4 @@
-"""Clips out of the Cityscapes layout: snippets of 30 frames at 17 Hz, the 20th of which is labelled."""
+"""Clips from the Cityscapes layout: snippets of 30 frames at 17 Hz, with labels for the 20th frame."""
 
 import re
 from collections import defaultdict
@@ -21,7 +21,7 @@ _LABEL = re.compile(r"(.+)_(\d{6})_gtFine_label\w+\.png")
 
 
 def cityscapes_root(path: Path) -> Path | None:
-    """The folder with leftImg8bit_sequence in it, from there, from that folder, or from a split or a city in it."""
+    """The folder that contains leftImg8bit_sequence, from that folder or from a sequence, split or city in it."""
     path = path.absolute()
     if (path / FRAMES).is_dir():
         return path
@@ -90,7 +90,7 @@ def _snippets(city: Path, sequence: str, files: Mapping[int, Path]) -> Iterator[
 
 
 def _label_files(city: Path) -> dict[tuple[str, int], Path]:
-    """Label pictures by sequence and frame number; of two for one frame, the one in train ids."""
+    """Label pictures by sequence and frame number; if a frame has two, the one with train ids."""
     files = {}
     for kind in ("labelIds", "labelTrainIds"):
         for file in city.glob(f"*_gtFine_{kind}.png"):

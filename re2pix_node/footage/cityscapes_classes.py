@@ -25,7 +25,7 @@ NAMES = [
 ]
 (ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION, TERRAIN) = range(10)
 (SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE) = range(10, 19)
-# Things in the street that Cityscapes has no class for: bins, boxes, benches.
+# Objects in the street without a class in Cityscapes: bins, boxes, benches.
 IGNORE = 255
 
 COLOURS = np.zeros((256, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""A clip: one continuous piece of footage, wherever its pictures come from."""
+"""A clip: one continuous piece of footage from any source."""
 
 import hashlib
 from collections.abc import Generator, Sequence
@@ -15,7 +15,7 @@ from re2pix_node.imaging.decode import Picture
 
 
 class Source(Protocol):
-    """Reads pictures and labels in one pass from front to back: indices rise."""
+    """Reads pictures and labels in one pass from start to end: indices must rise."""
 
     def pictures(self, indices: Sequence[int]) -> Generator[Picture, None, None]: ...
 
@@ -23,12 +23,12 @@ class Source(Protocol):
         """Label pictures with the values that the dataset gave them."""
 
     def place(self, index: int) -> str:
-        """Where a picture lies, for errors."""
+        """The place of a picture, for error messages."""
 
     def label_place(self, index: int) -> str: ...
 
     def origins(self) -> list[Path]:
-        """All files that are read: while they stay as they are, so do pictures and labels."""
+        """All files that are read: while they do not change, pictures and labels do not change."""
 
 
 class Clip:
@@ -46,7 +46,7 @@ class Clip:
         self.name = name
         self.stamps = stamps  # ns, strictly rising
         self.labelled = labelled  # indices, rising
-        self.groups = groups  # how dataset.yaml wants classes merged for scoring
+        self.groups = groups  # groups of dataset.yaml: which classes count as one in scoring
         self._source = source
         self._label_map = label_map
         self._labelled = frozenset(labelled)
@@ -61,13 +61,13 @@ class Clip:
         return self._label_map.space
 
     def identity(self) -> str:
-        """A hash that changes when files, stamps or the meaning of the labels do. Nothing is read for it."""
+        """A hash that changes with the files, stamps or meaning of the labels. It reads no footage."""
         files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in self._source.origins()]
         facts = (files, list(self.stamps), list(self.labelled), self.space, self._label_map.values)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def frame(self, index: int) -> Picture:
-        """One frame, u8 [h, w, 3] RGB. Videos and bags are read up to it: for many frames use `frames`."""
+        """One frame, u8 [h, w, 3] RGB. Videos and bags are read up to it; for many frames use `frames`."""
         with closing(self.frames([index])) as frames:
             return next(frames)
 
@@ -79,7 +79,7 @@ class Clip:
             return next(labels)
 
     def frames(self, indices: Sequence[int]) -> Generator[Picture, None, None]:
-        """The frames of rising indices, read once from front to back."""
+        """The frames at rising indices, read once from start to end."""
         indices = self._checked(indices)
         with closing(self._source.pictures(indices)) as pictures:
             for index, picture in zip(indices, pictures, strict=True):
@@ -88,12 +88,12 @@ class Clip:
                 if size != first:
                     raise DataError(
                         f"{self._source.place(index)}: is {_pixels(size)}, other frames of the clip are "
-                        f"{_pixels(first)}: bring all to one size, or cut the clip there"
+                        f"{_pixels(first)}: scale all to one size, or cut the clip there"
                     )
                 yield picture
 
     def label_frames(self, indices: Sequence[int]) -> Generator[Mask, None, None]:
-        """The labels of rising, labelled indices, at the size of the frames, read once from front to back."""
+        """The labels at rising, labelled indices, at the size of the frames, read once from start to end."""
         indices = self._checked(indices)
         size = self._size or _size(self.frame(0))
         with closing(self._source.labels(indices)) as masks:
@@ -114,7 +114,7 @@ class Clip:
 
 
 def clip_name(path: Path) -> str:
-    """A name that is the same however the path was given: real/val/gopro_max.mp4."""
+    """A name that does not depend on how the path was written: real/val/gopro_max.mp4."""
     return "/".join(path.resolve().parts[1:][-3:])
 
 
@@ -123,7 +123,7 @@ def _size(picture: Picture | Mask) -> tuple[int, int]:
 
 
 def _same_view(labels: tuple[int, int], frame: tuple[int, int]) -> bool:
-    """Whether one is the other scaled, to within the rounding of a pixel."""
+    """Whether the two sizes have the same aspect ratio, to within a pixel."""
     if min(labels) == 0:
         return False
     small, large = sorted((labels, frame))

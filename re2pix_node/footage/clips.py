@@ -1,4 +1,4 @@
-"""Footage in, samples out: a context of frames, and the frames that came after it, by time. See docs/data.md."""
+"""From footage to samples: a context of frames and the frames after it, chosen by time. See docs/data.md."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -26,12 +26,12 @@ __all__ = ["Clip", "DataError", "LabelSpace", "Sample", "open_clips", "samples"]
 
 @dataclass(frozen=True)
 class Sample:
-    """What a forecaster is given at one moment, and what then came. Stamps in ns."""
+    """The input of a forecaster at one moment, and the true future. Stamps in ns."""
 
     clip: str
     context: tuple[Picture, ...]  # oldest first
     context_stamps: tuple[int, ...]
-    spacing: int  # ns, really used
+    spacing: int  # ns, the spacing that was really used
     future: tuple[Picture, ...]  # one for each horizon
     future_stamps: tuple[int, ...]
     now_labels: Mask | None
@@ -54,13 +54,13 @@ def _open_clips(path: Path, topic: str | None) -> list[Clip]:
     if not path.exists():
         raise DataError(f"{path}: does not exist: check the path")
     beside = read_settings(path.parent) if path.is_file() or _is_bag(path) else DatasetSettings()
-    if beside.images:  # describes a folder of frames, not what lies beside it
+    if beside.images:  # it describes a folder of frames, not the files beside it
         beside = DatasetSettings()
     clips = _clips_at(path, beside, topic, set())
     if not clips:
         pictures = path.is_dir() and any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir())
         raise DataError(
-            f"{path}: holds pictures, but no {SETTINGS} that tells their rate: write one (docs/data.md)"
+            f"{path}: holds pictures, but no {SETTINGS} with their rate: write one (docs/data.md)"
             if pictures
             else f"{path}: holds no recording, video ({' '.join(VIDEO_SUFFIXES)}), {SETTINGS} or Cityscapes layout"
         )
@@ -69,7 +69,7 @@ def _open_clips(path: Path, topic: str | None) -> list[Clip]:
 
 
 def _clips_at(path: Path, settings: DatasetSettings, topic: str | None, seen: set[Path]) -> list[tuple[Clip, Path]]:
-    """The clips at or below `path`, each with the path it came from."""
+    """The clips at or below `path`, each with its own path."""
     if path.is_dir():
         own = read_settings(path)
         settings = own if own.file else settings
@@ -89,7 +89,7 @@ def _clips_at(path: Path, settings: DatasetSettings, topic: str | None, seen: se
 
 
 def _clips_below(path: Path, settings: DatasetSettings, topic: str | None, seen: set[Path]) -> list[tuple[Clip, Path]]:
-    if path.resolve() in seen:  # links that run in a circle
+    if path.resolve() in seen:  # links that form a circle
         return []
     seen.add(path.resolve())
     clips = []
@@ -100,7 +100,7 @@ def _clips_below(path: Path, settings: DatasetSettings, topic: str | None, seen:
 
 
 def _is_bag(path: Path) -> bool:
-    # A folder of bag files without metadata is not taken for one recording: each file is one.
+    # A folder of bag files without metadata is not one recording: each file is one.
     return (path / "metadata.yaml").is_file() if path.is_dir() else path.name.endswith(BAG_SUFFIXES)
 
 
@@ -121,15 +121,15 @@ class _Moment:
 
     @property
     def judged(self) -> tuple[int, ...]:
-        """Frames whose labels are of interest: the newest of the context, and the future."""
+        """Frames whose labels are needed: the newest of the context, and the future."""
         return (self.context[-1], *self.future)
 
 
 def samples(clip: Clip, time: TimeSpec, every: int = 1, labelled_only: bool = False) -> Iterator[Sample]:
-    """A sample for each n-th moment that has a context, as at run time, and a frame at every horizon.
+    """Yield a sample for each n-th moment with a context, as at run time, and a frame at every horizon.
 
-    With `labelled_only`, for each n-th of those moments where the newest or a future frame has labels. Frames are read
-    once, and forgotten when no sample needs them any more; samples share them, so do not write into them.
+    With `labelled_only`, only moments where the newest or a future frame has labels are counted. Frames are read once
+    and dropped when no sample needs them any more; samples share them, so do not write into them.
     """
     if every < 1:
         raise ValueError(f"every must be at least 1, is {every}")
@@ -139,7 +139,7 @@ def samples(clip: Clip, time: TimeSpec, every: int = 1, labelled_only: bool = Fa
     ][::every]
     needed = sorted({index for moment in moments for index in (*moment.context, *moment.future)})
     with_labels = {index for moment in moments for index in moment.judged} & labelled
-    # A later moment may reach farther back than an earlier one, when the camera starts to offer a better spacing.
+    # A later moment may need older frames than an earlier one, when the camera starts to offer a better spacing.
     reach = list(accumulate((moment.context[0] for moment in reversed(moments)), min))[::-1]
     frames: dict[int, Picture] = {}
     masks: dict[int, Mask] = {}
@@ -186,7 +186,7 @@ def _moments(stamps: Sequence[int], time: TimeSpec) -> Iterator[_Moment]:
 
 
 def _nearest(stamps: Sequence[int], time: int) -> int:
-    """Index of the stamp nearest to a time; of two equally near the earlier."""
+    """Index of the stamp nearest to a time; the earlier one of two equally near stamps."""
     after = bisect_left(stamps, time)
     if after == len(stamps):
         return after - 1

@@ -1,4 +1,4 @@
-"""dataset.yaml: what footage does not say of itself. Read strictly and never executed."""
+"""dataset.yaml: facts that the footage itself does not contain. Read strictly and never executed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _FIELDS = ("rate", "images", "labels", "topic", "classes", "label_map", "groups"
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """The fields of a dataset.yaml; without one, what holds then."""
+    """The fields of a dataset.yaml, or the defaults without one."""
 
     file: Path | None = None
     rate: float | None = None  # frames a second
@@ -24,17 +24,17 @@ class DatasetSettings:
     topic: str | None = None
     groups: tuple[Group, ...] = ()
     label_map: LabelMap = field(default_factory=lambda: plain_map(CITYSCAPES))
-    names: frozenset[str] = frozenset()  # of the fields that are there
+    names: frozenset[str] = frozenset()  # names of the fields in the file
 
     def refuse(self, *names: str, why: str) -> None:
-        """A field that means nothing for the footage at hand must not look as if it did."""
+        """Raise an error for a field that has no effect on this footage, so that it does not seem to have one."""
         for name in names:
             if name in self.names:
                 raise DataError(f"{self.file}: {name}: {why}: remove it")
 
 
 def read_settings(folder: Path) -> DatasetSettings:
-    """The dataset.yaml in a folder; all defaults where there is none."""
+    """The dataset.yaml of a folder, or the defaults if it has none."""
     file = folder / SETTINGS
     if not file.is_file():
         return DatasetSettings()
@@ -52,7 +52,7 @@ def read_settings(folder: Path) -> DatasetSettings:
 
 
 class _WrongError(Exception):
-    """What is wrong in the file, without its name."""
+    """A fault in the file, without the file's name."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -105,7 +105,7 @@ def _label(value: object, at: str, most: int = UNLABELLED - 1) -> int:
 
 
 def _space(fields: Mapping[str, object], groups: tuple[Group, ...]) -> LabelSpace:
-    """The classes as given; or those that the groups name; or Cityscapes'."""
+    """The classes of the file, else those in its groups, else those of Cityscapes."""
     if "classes" in fields:
         classes = _mapping(fields["classes"], "classes")
         _require(bool(classes), "classes: is empty")

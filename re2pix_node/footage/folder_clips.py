@@ -1,4 +1,4 @@
-"""Clips out of folders of pictures, with label pictures of the same names."""
+"""Clips from folders of pictures, with label pictures of the same names."""
 
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -22,7 +22,7 @@ _PNG_END = b"IEND\xaeB`\x82"
 
 
 def folder_clips(settings: DatasetSettings) -> list[Clip]:
-    """A clip for the folder of images, or for each folder below it that holds pictures."""
+    """A clip for the folder of images, or for each of its subfolders with pictures."""
     images = settings.images
     assert images is not None
     assert settings.rate is not None
@@ -50,7 +50,7 @@ def even_stamps(count: int, rate: float) -> list[int]:
 
 
 def _in_order(files: list[Path]) -> list[Path]:
-    """By number where they are numbered, and then none may be missing; else by name."""
+    """Sort by number if the names have numbers, and then none may be missing; else by name."""
     numbers = {file: re.search(r"(\d+)\D*$", file.stem) for file in files}
     if not all(numbers.values()) or len({re.sub(r"\d+(?=\D*$)", "", file.stem) for file in files}) > 1:
         return sorted(files)
@@ -60,7 +60,7 @@ def _in_order(files: list[Path]) -> list[Path]:
     if steps and min(steps) == 0:
         twin = steps.index(0)
         raise DataError(f"{ordered[twin]}: has the same number as {ordered[twin + 1].name}: remove one")
-    # Steps that are no multiples of one are times and not numbers.
+    # Steps that are not multiples of the smallest step are times, not frame numbers.
     if steps and all(step % min(steps) == 0 for step in steps):
         for (earlier, later), step in zip(pairwise(ordered), steps, strict=True):
             if step != min(steps):
@@ -122,7 +122,7 @@ def _bytes_of(file: Path) -> bytes:
 def _label_picture(file: Path) -> Mask:
     data = _bytes_of(file)
     try:
-        # OpenCV fills up what a truncated PNG lacks.
+        # OpenCV fills in the missing part of a truncated PNG.
         whole = _PNG_END in data
         labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
     except cv2.error:

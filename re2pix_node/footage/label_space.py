@@ -1,4 +1,4 @@
-"""Which classes labels speak of, and how those of a dataset and those of a model come together."""
+"""The classes of labels, and how the classes of a dataset and of a model are matched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from re2pix_node.errors import DataError
 
 Mask = NDArray[np.uint8]
 
-# What a model says where no shared class has a name for it: never right, and never ignored.
+# A predicted class that is no shared class: always wrong, and never ignored.
 NO_GROUP = UNLABELLED - 1
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes that label pictures are expressed in: names by id. 255 is no class: the pixel does not count."""
+    """The classes of label pictures: names by id. 255 is no class: the pixel does not count."""
 
     ids: tuple[int, ...]
     names: tuple[str, ...]
@@ -28,12 +28,12 @@ _CITYSCAPES_NAMES = (
     "person, rider, car, truck, bus, train, motorcycle, bicycle"
 )
 CITYSCAPES = LabelSpace(tuple(range(19)), tuple(_CITYSCAPES_NAMES.split(", ")))
-# The labelIds of gtFine that are evaluated, in the order of their train ids. Of the others, up to 33, none counts.
+# The labelIds of gtFine that are evaluated, in the order of their train ids. The others, up to 33, do not count.
 _CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 class LabelMap:
-    """Turns the pixel values of a dataset's label pictures into the ids of a space, and knows no others."""
+    """Maps the pixel values of a dataset's label pictures to the ids of a space; other values are errors."""
 
     def __init__(self, space: LabelSpace, values: Mapping[int, int]) -> None:
         self.space = space
@@ -57,12 +57,12 @@ class LabelMap:
 
 
 def plain_map(space: LabelSpace) -> LabelMap:
-    """For label pictures whose values are the ids of the space."""
+    """The map for label pictures whose values are the ids of the space."""
     return LabelMap(space, {label: label for label in space.ids})
 
 
 def cityscapes_label_ids() -> LabelMap:
-    """For *_gtFine_labelIds.png."""
+    """The map for *_gtFine_labelIds.png."""
     ignored = dict.fromkeys(range(34), UNLABELLED)
     return LabelMap(CITYSCAPES, {**ignored, **{value: label for label, value in enumerate(_CITYSCAPES_LABEL_IDS)}})
 
@@ -78,7 +78,7 @@ class Group:
 
 @dataclass(frozen=True)
 class SharedClasses:
-    """The classes in which a dataset's truth and a bundle's masks are compared: number i is the group i."""
+    """The shared classes for comparing a dataset's truth with a bundle's masks: number i is group i."""
 
     groups: tuple[Group, ...]
 
@@ -87,16 +87,16 @@ class SharedClasses:
         return tuple(group.name for group in self.groups)
 
     def of_dataset(self, labels: Mask) -> Mask:
-        """Truth as group numbers. What is in no group becomes 255: it does not count."""
+        """Truth as group numbers. A class in no group becomes 255: it does not count."""
         return _table([group.dataset for group in self.groups], UNLABELLED)[labels]
 
     def of_bundle(self, labels: Mask) -> Mask:
-        """A bundle's mask as group numbers. What is in no group becomes NO_GROUP: wrong wherever the truth counts."""
+        """A bundle's mask as group numbers. A class in no group becomes NO_GROUP: wrong wherever the truth counts."""
         return _table([group.bundle for group in self.groups], NO_GROUP)[labels]
 
 
 def shared_classes(dataset: LabelSpace, bundle: LabelSpace, groups: Sequence[Group] = ()) -> SharedClasses:
-    """The groups of a dataset.yaml, checked against the bundle; without any, the classes that have the same name."""
+    """The groups of a dataset.yaml, checked against the bundle; without groups, the classes with equal names."""
     for group in groups:
         for side, ids, known in (("dataset", group.dataset, dataset.ids), ("bundle", group.bundle, bundle.ids)):
             unknown = [label for label in ids if label not in known]

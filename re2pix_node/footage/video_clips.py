@@ -1,4 +1,4 @@
-"""Clips out of video files, with labels from NAME.labels.npz beside them."""
+"""Clips from video files, with labels from NAME.labels.npz in the same folder."""
 
 import math
 import zipfile
@@ -23,8 +23,8 @@ from re2pix_node.imaging.decode import Picture
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
 _LABELS = "labels.npy"
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError, RuntimeError)
-_LARGEST = 1 << 26  # pixels of a mask: a small file can unpack to all memory
-_RATES_DIFFER = 0.02  # by more than this share, labels and video do not belong together
+_LARGEST = 1 << 26  # maximum pixels of a mask: a small file could otherwise unpack to all memory
+_RATES_DIFFER = 0.02  # rates that differ by more than this share: labels and video do not belong together
 
 
 def video_clip(path: Path, settings: DatasetSettings) -> Clip:
@@ -41,9 +41,9 @@ def video_clip(path: Path, settings: DatasetSettings) -> Clip:
 
 
 def _stamps(path: Path, rate: float | None) -> tuple[list[int], bool]:
-    """When each frame is shown, ns, and whether the container says so."""
+    """When each frame is shown, in ns, and whether these times come from the container."""
     with _video(path, packets=True) as packets:
-        # Packets are not decoded, and lie in the order in which a decoder wants them.
+        # Packets are not decoded here; they are in the order in which a decoder needs them.
         milliseconds = []
         while packets.grab():
             milliseconds.append(packets.get(cv2.CAP_PROP_POS_MSEC))
@@ -68,7 +68,7 @@ def _video(path: Path, packets: bool = False) -> Iterator[cv2.VideoCapture]:
         raise DataError(f"{path}: cannot be opened as a video ({error.err}): convert it to H.264 in MP4") from error
     try:
         if not capture.isOpened():
-            raise DataError(f"{path}: is no video that OpenCV reads: copy it again, or convert it to H.264 in MP4")
+            raise DataError(f"{path}: is not a video that OpenCV reads: copy it again, or convert it to H.264 in MP4")
         yield capture
     finally:
         capture.release()
@@ -113,7 +113,7 @@ class _VideoSource:
         return [self.path, self.label_file.path] if self.label_file else [self.path]
 
     def _check_time(self, index: int, milliseconds: float) -> None:
-        # Where an edit list or damage hides frames, the packets that were counted are not the frames that come out.
+        # If an edit list or damage hides frames, the counted packets are not the decoded frames.
         if self.trusted and abs(milliseconds * 1e6 - self.stamps[index]) > 1e6:
             raise DataError(
                 f"{self.place(index)}: is shown at {milliseconds:g} ms, and not at {self.stamps[index] / 1e6:g} ms as "
@@ -122,7 +122,7 @@ class _VideoSource:
 
 
 class _LabelFile:
-    """NAME.labels.npz, read mask by mask: those of an hour do not fit into memory. Nothing in it is executed."""
+    """NAME.labels.npz, read mask by mask: the masks of an hour do not fit into memory. Nothing in it is executed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -137,17 +137,17 @@ class _LabelFile:
         if kind != np.uint8 or fortran or len(self.shape) != 3:
             raise DataError(f"{path}: labels is {kind} {list(self.shape)}: store it as uint8 [n, h, w] in C order")
         if self.shape[1] * self.shape[2] > _LARGEST:
-            raise DataError(f"{path}: labels is {list(self.shape)}: no frame is that large, make it anew")
+            raise DataError(f"{path}: labels is {list(self.shape)}: no frame is that large, create it again")
 
     def check(self, video: Path, stamps: Sequence[int]) -> None:
         if self.shape[0] != len(stamps):
             raise DataError(
-                f"{self.path}: holds labels for {self.shape[0]} frames, {video.name} has {len(stamps)}: make them anew"
+                f"{self.path}: holds labels for {self.shape[0]} frames, {video.name} has {len(stamps)}: create it again"
             )
         span = stamps[-1] - stamps[0]
         rate = (len(stamps) - 1) * NANOSECONDS / span if span else self.rate
         if not abs(self.rate - rate) <= _RATES_DIFFER * rate:
-            raise DataError(f"{self.path}: fps is {self.rate:g}, {video.name} has {rate:g}: make the labels anew")
+            raise DataError(f"{self.path}: fps is {self.rate:g}, {video.name} has {rate:g}: create the labels again")
 
     def masks(self, indices: Sequence[int]) -> Generator[Mask, None, None]:
         _, height, width = self.shape
@@ -163,7 +163,7 @@ class _LabelFile:
                         raise EOFError(f"it ends at labels[{index}]")
                     yield np.frombuffer(data, np.uint8).reshape(height, width)
         except _DAMAGE as error:
-            raise DataError(f"{self.path}: cannot be read ({error}): make it anew") from error
+            raise DataError(f"{self.path}: cannot be read ({error}): create it again") from error
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -178,5 +178,5 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def _number(stream: IO[bytes]) -> float:
     shape, _, kind = _header(stream)
     if shape != () or kind.kind not in "fiu":
-        raise ValueError(f"fps is {kind} {list(shape)} and no number")
+        raise ValueError(f"fps is {kind} {list(shape)} and not a number")
     return float(np.frombuffer(stream.read(kind.itemsize), kind)[0])

@@ -1,4 +1,4 @@
-"""Camera messages to pictures: [height, width, 3] RGB, 8 bits, from whatever encoding the camera driver publishes."""
+"""Camera messages to pictures: [height, width, 3] RGB, 8 bits, from all common encodings of camera drivers."""
 
 import functools
 import importlib.util
@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]
 
 
 class ImageMessage(Protocol):
-    """What is read of a sensor_msgs/Image; data is anything with the buffer protocol."""
+    """The fields of a sensor_msgs/Image that are read; data is any object with the buffer protocol."""
 
     encoding: str
     height: int
@@ -29,7 +29,7 @@ class ImageMessage(Protocol):
 
 
 class CompressedImageMessage(Protocol):
-    """What is read of a sensor_msgs/CompressedImage."""
+    """The fields of a sensor_msgs/CompressedImage that are read."""
 
     format: str
     data: Any
@@ -37,7 +37,7 @@ class CompressedImageMessage(Protocol):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How an encoding lies in memory, and the OpenCV conversion that makes it RGB."""
+    """The memory layout of an encoding, and the OpenCV conversion to RGB."""
 
     pixel_bytes: int
     conversion: int
@@ -51,7 +51,7 @@ _RGB8 = _Layout(3, -1)
 _UYVY = _Layout(2, cv2.COLOR_YUV2RGB_UYVY, width_multiple=2)
 _YUYV = _Layout(2, cv2.COLOR_YUV2RGB_YUY2, width_multiple=2)
 # OpenCV names a mosaic by the pixels at (1, 1) and (1, 2), ROS by those at (0, 0) and (0, 1): rggb is OpenCV's BG.
-# It leaves mosaics of less than 3 x 3 black.
+# OpenCV leaves mosaics smaller than 3 x 3 black.
 _BAYER = {
     "bayer_rggb8": _Layout(1, cv2.COLOR_BayerBG2RGB, least=3),
     "bayer_bggr8": _Layout(1, cv2.COLOR_BayerRG2RGB, least=3),
@@ -74,7 +74,7 @@ _LAYOUTS = {
     **_BAYER,
 }
 ENCODINGS = tuple(_LAYOUTS)
-# Known to every release of cv_bridge. Not rgb8: there is nothing to convert, and cv_bridge would copy it.
+# Every release of cv_bridge knows these. rgb8 is not here: it needs no conversion, and cv_bridge would copy it.
 _CV_BRIDGE_ENCODINGS = frozenset({"bgr8", "rgba8", "bgra8", "mono8", "mono16", "yuv422", "yuv422_yuy2", *_BAYER})
 
 _JPEG_START = b"\xff\xd8\xff"
@@ -84,19 +84,19 @@ _PNG_END = b"IEND\xaeB`\x82"
 
 
 def decode(message: Any) -> Picture:
-    """The picture in a sensor_msgs/Image or sensor_msgs/CompressedImage; see decode_image on who owns the memory."""
+    """The picture in a sensor_msgs/Image or sensor_msgs/CompressedImage; decode_image says who owns the memory."""
     if hasattr(message, "encoding"):
         return decode_image(message)
     if hasattr(message, "format"):
         return decode_compressed(message)
-    raise ImageError(f"{type(message).__name__} is no image message: send sensor_msgs/Image or CompressedImage")
+    raise ImageError(f"{type(message).__name__} is not an image message: send sensor_msgs/Image or CompressedImage")
 
 
 def decode_image(message: ImageMessage) -> Picture:
     """The picture in a raw image message, RGB and contiguous.
 
-    rgb8 without row padding is not copied: the picture is a read-only view of the message's data, which it keeps alive
-    and with which it changes. Copy it if the message is going to be refilled. All other pictures are their own.
+    rgb8 without row padding is not copied: the picture is a read-only view of the message's data. It keeps the data
+    alive and changes with them, so copy it if the message will be refilled. All other pictures own their memory.
     """
     layout = _checked_layout(message)
     payload = _payload(message.data)
@@ -111,14 +111,14 @@ def decode_image(message: ImageMessage) -> Picture:
 def decode_compressed(message: CompressedImageMessage) -> Picture:
     """The picture in a JPEG or PNG image message, RGB and contiguous; an EXIF rotation is not applied.
 
-    JPEG has no checksum: bytes that were changed under way show as blocks in the picture, not as an error.
+    JPEG has no checksum: bytes that were damaged on the way show as blocks in the picture, not as an error.
     """
     payload = _payload(message.data)
     _check_compressed(message.format, payload)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(payload, flags)
-    except cv2.error:  # a size beyond OpenCV's limits
+    except cv2.error:  # the size exceeds OpenCV's limits
         decoded = None
     if decoded is None:
         raise ImageError(
@@ -132,7 +132,7 @@ def decode_compressed(message: CompressedImageMessage) -> Picture:
 
 
 def _check_compressed(message_format: str, payload: Picture) -> None:
-    # The payload says what it is: drivers write the format in many ways. But depth wraps its PNG in bytes of its own.
+    # The payload gives the format: drivers write the format field in many ways. But depth puts bytes before its PNG.
     if "compresseddepth" in message_format.lower():
         raise ImageError(f"compressed image {message_format!r} is a depth map: subscribe to a colour or grey camera")
     start = payload[: len(_PNG_START)].tobytes()
@@ -141,7 +141,7 @@ def _check_compressed(message_format: str, payload: Picture) -> None:
             f"compressed image {message_format!r} starts with {start.hex(' ') or 'nothing'}, which is neither JPEG "
             "nor PNG: set the publisher's format to jpeg or png"
         )
-    # OpenCV may decode a truncated JPEG, with the missing part grey, and is slow at giving up on a truncated PNG.
+    # OpenCV may decode a truncated JPEG with its missing part grey, and takes long to reject a truncated PNG.
     kind, has_end = ("JPEG", _jpeg_has_end) if start.startswith(_JPEG_START) else ("PNG", _png_has_end)
     if not has_end(payload.tobytes()):
         raise ImageError(f"{kind} image of {len(payload)} bytes has no end marker: it was truncated on its way")
@@ -175,7 +175,7 @@ def _payload(data: Any) -> Picture:
 
 def _check_payload(message: ImageMessage, layout: _Layout, size: int) -> None:
     rows = int(message.height * layout.payload_rows)
-    # The last row may lack its padding.
+    # The last row may come without padding.
     needed = message.step * (rows - 1) + message.width * layout.pixel_bytes
     if size < needed:
         raise ImageError(
@@ -204,12 +204,12 @@ def _convert(pixels: NDArray[Any], conversion: int) -> Picture:
 
 
 def _to_8_bits(deep: NDArray[Any]) -> Picture:
-    """The whole 16-bit range onto the whole 8-bit range, rounded as cv_bridge does: 65535 is 255."""
+    """Map the whole 16-bit range to the whole 8-bit range, rounded as cv_bridge does: 65535 gives 255."""
     return np.asarray(cv2.convertScaleAbs(deep, alpha=255 / 65535), np.uint8)
 
 
 def _jpeg_has_end(jpeg: bytes) -> bool:
-    """Whether the end marker follows the picture's data; one in an embedded thumbnail, before it, does not count."""
+    """Whether the end marker follows the picture's data; the end marker of an embedded thumbnail does not count."""
     at = 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # up to the start of the picture's data
         fill_byte = jpeg[at + 1 : at + 2] == b"\xff"
@@ -222,9 +222,9 @@ def _png_has_end(png: bytes) -> bool:
 
 
 def _compressed_mosaic(message_format: str) -> _Layout | None:
-    """The Bayer pattern of a mosaic that image_transport compressed as it was, without making it a colour picture.
+    """The Bayer pattern of a mosaic that image_transport compressed without converting it to colour.
 
-    It writes "bayer_rggb8; png compressed " then, and the target ("mono8", "bgr8") behind if there was a conversion.
+    The format is then "bayer_rggb8; png compressed "; after a conversion its target ("mono8", "bgr8") follows.
     """
     words = message_format.split()
     if words[-1:] != ["compressed"]:
@@ -233,10 +233,10 @@ def _compressed_mosaic(message_format: str) -> _Layout | None:
 
 
 def _suits_cv_bridge(message: ImageMessage, layout: _Layout, size: int) -> bool:
-    """Whether every release of cv_bridge reads this message rightly.
+    """Whether every release of cv_bridge reads this message correctly.
 
-    Old ones take no notice of row padding, newer ones shear a picture whose padding is not whole pixels, and under
-    NumPy 2 they fail at swapping bytes.
+    Old releases ignore row padding. Newer ones shear a picture whose padding is not a whole number of pixels, and with
+    NumPy 2 they fail to swap bytes.
     """
     unpadded = message.step == message.width * layout.pixel_bytes and size >= message.step * message.height
     return message.encoding in _CV_BRIDGE_ENCODINGS and unpadded and not message.is_bigendian
@@ -245,7 +245,7 @@ def _suits_cv_bridge(message: ImageMessage, layout: _Layout, size: int) -> bool:
 def _by_cv_bridge(bridge: Any, message: ImageMessage) -> Picture:
     try:
         return np.ascontiguousarray(bridge.imgmsg_to_cv2(message, "rgb8"), np.uint8)
-    except Exception as error:  # CvBridgeError, and what escapes its binary module
+    except Exception as error:  # CvBridgeError, and other errors of its binary module
         size = f"{message.width} x {message.height} pixels"
         raise ImageError(f"{message.encoding} image of {size}: cv_bridge cannot convert it: {error}") from error
 
@@ -256,8 +256,8 @@ def _cv_bridge() -> Any:
     try:
         if importlib.util.find_spec("cv_bridge") is None:
             return None
-        # Built for NumPy 1 it can be imported under NumPy 2, and then ends the process at the first conversion
-        # (vision_opencv#535). Nothing catches that, so another process tries first.
+        # A cv_bridge built for NumPy 1 imports under NumPy 2, but ends the process at the first conversion
+        # (vision_opencv#535). That cannot be caught, so a child process tries it first.
         if int(np.__version__.split(".")[0]) >= 2:
             trial = f"from {__name__} import _proven_cv_bridge; _proven_cv_bridge()"
             subprocess.run([sys.executable, "-c", trial], check=True, capture_output=True, timeout=30)
@@ -267,7 +267,7 @@ def _cv_bridge() -> Any:
 
 
 def _proven_cv_bridge() -> Any:
-    """A CvBridge that has converted a picture: importing cv_bridge hides that its binary module cannot be loaded."""
+    """A CvBridge that has converted a picture: the import alone does not show that its binary module is broken."""
     from cv_bridge import CvBridge
 
     bridge = CvBridge()

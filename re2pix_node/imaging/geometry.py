@@ -1,4 +1,4 @@
-"""Camera frames to the model's input size, and the way back from model pixels to camera pixels."""
+"""Fit camera frames to the model's input size, and map model pixels back to camera pixels."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ FITS = ("crop", "stretch", "pad")
 
 @dataclass(frozen=True)
 class Region:
-    """The part of the camera image that a grid covers evenly, in continuous pixels; see ImageRegion.msg."""
+    """The part of the camera image that a grid covers with equal cells, in continuous pixels; see ImageRegion.msg."""
 
     image_width: int
     image_height: int
@@ -32,8 +32,8 @@ class Region:
 def fit_frame(rgb: Picture, height: int, width: int, fit: str) -> tuple[Picture, Region]:
     """The frame at the model's size, and the region of the camera image that it shows.
 
-    crop: the largest centred part with the model's aspect ratio. stretch: the whole image, each axis by its own scale.
-    pad: the whole image, its aspect ratio kept, black around it. A frame that has the size already is not copied.
+    crop: the largest centred part with the model's aspect ratio. stretch: the whole image, with one scale per axis.
+    pad: the whole image with its aspect ratio, and a black border. A frame that already has the size is not copied.
     """
     if fit not in FITS:
         raise ValueError(f"fit {fit!r} is not known: use one of {', '.join(FITS)}")
@@ -59,7 +59,7 @@ def _pad(rgb: Picture, height: int, width: int) -> tuple[Picture, Region]:
     inner_width = min(width, max(1, round(image_width * height / image_height)))
     inner_height = min(height, max(1, round(image_height * width / image_width)))
     left, top = (width - inner_width) // 2, (height - inner_height) // 2
-    # Camera pixels per model pixel, from the rounded size: the two axes may differ a little.
+    # Camera pixels per model pixel, from the rounded size: the two axes may differ slightly.
     x_scale, y_scale = image_width / inner_width, image_height / inner_height
     region = Region(image_width, image_height, -left * x_scale, -top * y_scale, width * x_scale, height * y_scale)
     inner = _resize(rgb, inner_height, inner_width)
@@ -71,7 +71,7 @@ def _pad(rgb: Picture, height: int, width: int) -> tuple[Picture, Region]:
 
 
 def _resize(rgb: Picture, height: int, width: int) -> Picture:
-    """Shrinks what must shrink, then enlarges what must grow.
+    """Shrink the axes that must shrink, then enlarge the axes that must grow.
 
     One step cannot do both: OpenCV's area filter becomes a bilinear one, which aliases, as soon as one axis grows.
     """

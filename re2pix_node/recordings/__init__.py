@@ -1,1 +1,1 @@
-"""Recordings, read and written without ROS."""
+"""Reads and writes recordings without ROS."""

@@ -1,4 +1,4 @@
-"""Frames of a recording as a camera would send them: as recorded, or in another encoding or size. No ROS in it."""
+"""Frames of a recording as a camera would send them: as recorded, or in another encoding or size. Knows no ROS."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _COMPRESSED_FIELDS = ("format", "data")
 
 @dataclass(frozen=True)
 class Form:
-    """How frames are sent. None stands for: as recorded."""
+    """Encoding and size of the frames to send; None means as recorded."""
 
     encoding: str | None = None
     size: tuple[int, int] | None = None  # width, height
@@ -31,16 +31,16 @@ class Form:
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """A frame to send. Times are those of the recording, in nanoseconds."""
+    """A frame to send, with the times of the recording in nanoseconds."""
 
     stamp: int
     received: int
     frame_id: str
-    fields: dict[str, Any]  # of the message, all but its header
+    fields: dict[str, Any]  # the fields of the message, without its header
 
 
 class CameraFrames:
-    """The frames of one camera in one form; those that cannot be converted are left out and counted."""
+    """The frames of one camera in one form; frames that cannot be converted are skipped and counted."""
 
     def __init__(self, recording: Recording, camera: CameraTopic, form: Form) -> None:
         self._recording = recording

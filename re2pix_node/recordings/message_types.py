@@ -1,4 +1,4 @@
-"""The messages of rosbags, for pipeline/messages.py to fill."""
+"""The message classes of rosbags, for pipeline/messages.py."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""A recording through the pipeline, every frame, offline: the same bytes come out of every run."""
+"""Runs every frame of a recording through the pipeline, offline. Every run gives the same bytes."""
 
 import contextlib
 import time
@@ -35,7 +35,7 @@ TOPIC = "/re2pix_node/output"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a replay did."""
+    """The counts of a finished replay."""
 
     frames: int
     forecasts: int
@@ -46,7 +46,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class ReplayJob:
-    """What to replay, and what to write."""
+    """What to replay and what to write."""
 
     recording: Path
     output: Path
@@ -64,7 +64,7 @@ def replay(
     progress: bool = True,
     renderer: PictureRenderer | None = None,
 ) -> Summary:
-    """Writes the forecasts of a recording to a rosbag2 MCAP, and a preview video when asked.
+    """Write the forecasts of a recording to a rosbag2 MCAP and, on request, a preview video.
 
     With a renderer, every forecast is drawn at every horizon.
     """
@@ -108,7 +108,7 @@ def _write(
     types = bag_types()
     names = output_names(bundle, kinds)
     made = Circumstances(f"{engine.name} {engine.precision}", source.frame_id)
-    # Log times are those of the source: played together, forecasts appear with their frame.
+    # The log time is that of the source frame: played together, a forecast appears with its frame.
     writer.write(f"{TOPIC}/forecast", forecast_message(types, bundle, forecast, names, made), source.received)
     for name, message in output_messages(types, bundle, forecast, names, source.frame_id):
         writer.write(f"{TOPIC}/{name}", message, source.received)

@@ -1,4 +1,4 @@
-"""What reading both formats of recordings shares: topics, words for damage, and unpacking."""
+"""Shared by the readers of both formats: topics, descriptions of damage, and unpacking."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,8 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 TRUNCATED = "is truncated"
 DAMAGED = "is damaged"
 
-# Far above what one message or chunk takes, and below what endangers a machine: a few crafted bytes can unpack to
-# all of its memory.
+# Far above the size of one message or chunk, and small enough to be safe: a few crafted bytes could otherwise unpack
+# to more than the memory.
 LARGEST = 1 << 30
 
 
@@ -24,7 +24,7 @@ class Topic(NamedTuple):
 
 
 def first_bytes(path: Path) -> bytes:
-    """What tells the format."""
+    """The first bytes, which show the format."""
     try:
         with path.open("rb") as stream:
             return stream.read(16)
@@ -33,19 +33,19 @@ def first_bytes(path: Path) -> bytes:
 
 
 def unpack_file(path: Path, target: Path) -> None:
-    """Unpacks a file that was compressed as a whole, as far as it is whole."""
+    """Unpack the undamaged part of a file that was compressed as a whole."""
     try:
         with path.open("rb") as packed, target.open("wb") as unpacked:
             zstandard.ZstdDecompressor().copy_stream(packed, unpacked)
     except zstandard.ZstdError:
-        pass  # what is missing shows when the file is read
+        pass  # the reader of the file reports the missing part
     except OSError as error:
         problem = f"{path}: cannot be unpacked into {target.parent} ({error.strerror})"
         raise BagError(f"{problem}: set TMPDIR to a folder with more space") from error
 
 
 def unpack_zstd(data: bytes, largest: int = LARGEST) -> bytes:
-    """The content, which must be stated and sane: a frame of a few bytes can claim any size."""
+    """The unpacked content. The frame must state a plausible size: a frame of a few bytes can claim any size."""
     if zstandard.frame_content_size(data) > LARGEST:
         raise zstandard.ZstdError("implausibly large")
     return zstandard.ZstdDecompressor().decompress(data, max_output_size=largest)

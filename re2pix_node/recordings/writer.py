@@ -1,4 +1,4 @@
-"""Writes rosbag2 recordings that any ROS 2 player reads (MCAP), without ROS."""
+"""Writes rosbag2 recordings (MCAP) that any ROS 2 player can read, without ROS."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ from re2pix_node.common.shipped import shipped
 from re2pix_node.errors import BagError
 
 _FOREVER = QosTime(9223372036, 854775807)
-# As the node publishes. A player offers what is written here, and subscribers that ask for more than that get nothing.
+# The node's QoS. A player offers this QoS, and subscribers that request more than it offers get nothing.
 _QOS = Qos(
     history=QosHistory.KEEP_LAST,
     depth=10,
@@ -33,7 +33,7 @@ _QOS = Qos(
 
 
 class BagWriter:
-    """A context manager: the recording is at `path` once the block has ended well, and otherwise nothing is left."""
+    """A context manager: when the block ends without an error the recording is at `path`; otherwise nothing is left."""
 
     def __init__(self, path: Path, replace: bool = False) -> None:
         self._path = path
@@ -51,7 +51,7 @@ class BagWriter:
         self._resources.__exit__(kind, error, trace)
 
     def write(self, topic: str, message: Any, stamp: int) -> None:
-        """Appends a message, of a class in message_types(), as if it had been received at `stamp` (nanoseconds)."""
+        """Append a message of a class in message_types(), as if it had been received at `stamp` (nanoseconds)."""
         if stamp < 0:
             raise BagError(f"{self._path}: cannot hold a message of {stamp} ns before 1970: correct the camera's clock")
         with _disk_errors(self._path):
@@ -65,7 +65,7 @@ class BagWriter:
 
 @functools.cache
 def message_types() -> Typestore:
-    """The messages of ROS 2 Jazzy and of re2pix_msgs: classes in `types`, and how to serialize them."""
+    """The messages of ROS 2 Jazzy and of re2pix_msgs: their classes in `types`, and their serialization."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for file in sorted(_definitions().glob("*.msg")):
         store.register(get_types_from_msg(file.read_text(), f"re2pix_msgs/msg/{file.stem}"))
@@ -78,16 +78,16 @@ def _definitions() -> Path:
     for folder in filter(None, [*sourced, shipped("ros2_ws/src/re2pix_msgs/msg")]):
         if (folder / "Forecast.msg").is_file():
             return folder
-    raise BagError("re2pix_msgs/msg/Forecast.msg: is below no folder of AMENT_PREFIX_PATH: source install/setup.bash")
+    raise BagError("re2pix_msgs/msg/Forecast.msg: is in no folder of AMENT_PREFIX_PATH: source install/setup.bash")
 
 
 @contextmanager
 def _writer_beside(path: Path, replace: bool) -> Iterator[Writer]:
-    # Replacing means deleting, and a slip must not delete a folder of something else.
+    # Replacing deletes the old folder, and a typing error must not delete a folder that is not a recording.
     if replace and path.exists() and not (path / "metadata.yaml").is_file():
-        raise BagError(f"{path}: exists and is no recording (it has no metadata.yaml): choose another name")
+        raise BagError(f"{path}: exists and is not a recording (it has no metadata.yaml): choose another name")
     with write_beside(path, replace, BagError) as partial:
-        # The writer names the file inside after its folder, which therefore has its final name from the start.
+        # The writer names the file after its folder, so the folder has its final name from the start.
         folder = partial / path.name
         # Players of ROS 2 Humble and Iron do not read the metadata of version 9.
         writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
@@ -103,7 +103,7 @@ def _writer_beside(path: Path, replace: bool) -> Iterator[Writer]:
                     file.rename(partial / file.name)
                 folder.rmdir()
         finally:
-            # Closes the file if the above did not; a full disk says so again here.
+            # Closes the file if the lines above did not; a full disk raises the same error here.
             with suppress(OSError):
                 writer.abort()
 

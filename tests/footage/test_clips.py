@@ -175,8 +175,8 @@ class TestVideos:
             ({"fps": None}, "must hold labels"),
             ({"fps": 30}, "fps is 30, drive.mp4 has 17"),
             ({"fps": float("nan")}, "fps is nan"),
-            ({"fps": np.full(3, 17.0)}, r"fps is float64 \[3\] and no number"),
-            ({"fps": "17"}, "fps is <U2 .* and no number"),
+            ({"fps": np.full(3, 17.0)}, r"fps is float64 \[3\] and not a number"),
+            ({"fps": "17"}, "fps is <U2 .* and not a number"),
         ],
     )
     def test_labels_that_do_not_belong(self, changes: dict, message: str, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ class TestVideos:
 
     def test_no_video(self, tmp_path: Path) -> None:
         (tmp_path / "a.mp4").write_bytes(b"nonsense")
-        with pytest.raises(DataError, match=r"a.mp4: is no video"):
+        with pytest.raises(DataError, match=r"a.mp4: is not a video"):
             open_clips(tmp_path)
         (tmp_path / "a.txt").write_text("nonsense")
         with pytest.raises(DataError, match=r"a.txt: is neither a recording nor a video"):

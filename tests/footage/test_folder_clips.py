@@ -51,7 +51,7 @@ class TestFolders:
 
     def test_without_dataset_yaml(self, tmp_path: Path) -> None:
         write_png(tmp_path / "a_0.png", picture(0))
-        with pytest.raises(DataError, match=r"holds pictures, but no dataset.yaml that tells their rate"):
+        with pytest.raises(DataError, match=r"holds pictures, but no dataset.yaml with their rate"):
             open_clips(tmp_path)
 
     def test_a_label_map(self, tmp_path: Path) -> None:

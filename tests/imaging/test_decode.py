@@ -248,5 +248,5 @@ def test_wrong_messages_are_refused_in_one_line(encoding, changes, error):
 
 
 def test_other_messages_are_refused_by_name():
-    with pytest.raises(ImageError, match="CameraInfo is no image message"):
+    with pytest.raises(ImageError, match="CameraInfo is not an image message"):
         decode(sensor_msgs.msg.CameraInfo())

@@ -1,4 +1,4 @@
-"""Recordings of every kind that are whole, and what is no recording."""
+"""Recordings of every kind that are whole, and files that are not recordings."""
 
 import re
 import sqlite3

@@ -153,7 +153,7 @@ class TestMessageTypes:
     def test_no_definitions(self, tmp_path, monkeypatch):
         monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
         monkeypatch.setattr(shipped, "__file__", str(tmp_path / "re2pix_node/common/shipped.py"))
-        with pytest.raises(BagError, match=r"Forecast.msg: is below no folder .*: source install/setup.bash"):
+        with pytest.raises(BagError, match=r"Forecast.msg: is in no folder .*: source install/setup.bash"):
             self.forecast_fields()
 
     def forecast_fields(self) -> list[str]:
@@ -281,7 +281,7 @@ class TestAllOrNothing:
         precious.parent.mkdir()
         precious.write_text("years of work")
         path = precious if kind == "file" else precious.parent
-        with pytest.raises(BagError, match=f"^{path}: exists and is no recording"):
+        with pytest.raises(BagError, match=f"^{path}: exists and is not a recording"):
             write(path, replace=True)
         assert contents(tmp_path) == {"home/thesis.tex": b"years of work"}
 

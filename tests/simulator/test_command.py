@@ -71,9 +71,9 @@ def test_refuses_in_one_line(arguments: list[object], message: str, tmp_path: Pa
 def test_touches_nothing_that_is_no_recording(tmp_path: Path) -> None:
     (tmp_path / "drive_00001").mkdir()
     (tmp_path / "drive_00001/thesis.txt").write_text("mine")
-    with pytest.raises(Re2pixError, match="is no recording"):
+    with pytest.raises(Re2pixError, match="is not a recording"):
         simulate("-o", tmp_path, "--seeds", 1, 1)
-    with pytest.raises(Re2pixError, match="is no recording"):
+    with pytest.raises(Re2pixError, match="is not a recording"):
         simulate("-o", tmp_path, "--seeds", 1, 1, *SMALL, "--force")
     assert (tmp_path / "drive_00001/thesis.txt").read_text() == "mine"
 
