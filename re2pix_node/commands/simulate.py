@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _is_made(path: Path) -> bool:
     if path.exists() and not (path / "metadata.yaml").is_file():
-        raise SimulateError(f"{path}: exists and is no recording (it has no metadata.yaml): move it away")
+        raise SimulateError(f"{path}: exists and is not a recording (it has no metadata.yaml): move it away")
     return path.exists()
 
 

@@ -80,8 +80,8 @@ def test_touches_nothing_that_is_no_recording(tmp_path: Path) -> None:
 
 def test_without_opengl_it_says_what_to_install(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from re2pix_node.simulator.recorder import Plan, record;"
-        f"record(Path({str(tmp_path / 'x')!r}), 1, Plan(seconds=0.1, size=(64, 32)))"
+        "from pathlib import Path; from re2pix_node.simulator.recorder import RecordingPlan, record;"
+        f"record(Path({str(tmp_path / 'x')!r}), 1, RecordingPlan(seconds=0.1, size=(64, 32)))"
     )
     environment = {**os.environ, "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere.json"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
