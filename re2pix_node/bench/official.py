@@ -39,6 +39,6 @@ def make_official(path: Path, size: str, blocks: int = 12, layers: int = 12) -> 
     """Tests make it with fewer blocks of the encoder (a multiple of 4) and layers of the forecaster."""
     height, width = (int(number) for number in size.split("x"))
     # By name, as cli.py does: strict typing ends where torch begins.
-    maker = importlib.import_module("re2pix_node.nets.official")
+    maker = importlib.import_module("re2pix_node.nets.dino_foresight.official")
     bundle: Bundle = maker.write_official_bundle(path, (height // PATCH, width // PATCH), blocks, layers)
     return bundle

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.output.absolute().parent.is_dir():
         raise Re2pixError(f"{options.output}: the folder {options.output.parent} does not exist: make it first")
     # By name, as cli.py does: who only asks for help needs no torch, and strict typing ends where torch begins.
-    importer = importlib.import_module("re2pix_node.nets.dino_foresight_bundle")
+    importer = importlib.import_module("re2pix_node.nets.dino_foresight.bundle")
     name = options.name or options.output.name
     importer.import_dino_foresight(options.checkpoint, options.head, options.output, name, options.force)
     print(f"{options.output}: written; now: re2pix check {options.output}")

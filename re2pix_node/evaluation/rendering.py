@@ -21,10 +21,10 @@ from re2pix_node.evaluation.fvd import FvdTally
 from re2pix_node.evaluation.perceptual import Lpips, psnr, ssim
 from re2pix_node.footage.clips import Clip, Sample, samples
 from re2pix_node.imaging.geometry import fit_frame
-from re2pix_node.nets.render_vae import pictures_of, planes_of
-from re2pix_node.nets.renderer import moved_on, sample
+from re2pix_node.nets.pictures.renderer import moved_on, sample
+from re2pix_node.nets.pictures.vae import pictures_of, planes_of
 from re2pix_node.training.frame_encoder import feature_encoder
-from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
+from re2pix_node.training.pictures.steps import read_finisher, read_renderer, read_vae
 from re2pix_node.training.run_folder import RunFolder
 from re2pix_node.training.trained import read_basis, read_forecaster, read_head
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.mobilesam import LAYERS, MobileSamEncoder
+from re2pix_node.nets.backbones.mobilesam import LAYERS, MobileSamEncoder
 
 SUB = 4  # the carried picture has SUB x SUB grey pixels a cell
 CARRIED = SUB * SUB

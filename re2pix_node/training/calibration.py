@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from re2pix_node.bundle.manifest import UNLABELLED
 from re2pix_node.footage.label_space import LabelSpace
-from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.head import best_temperature
 

@@ -34,7 +34,7 @@ from re2pix_node.footage.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.features import CARRIED
 from re2pix_node.nets.masks import Masks
-from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.nets.onnx_export import export_bundle
 from re2pix_node.nets.proof_frames import proof_frames
 from re2pix_node.training.calibration import forecast_temperatures
@@ -106,7 +106,7 @@ def _renderer(run: RunFolder) -> tuple[nn.Module | None, RenderSpec | None]:
     if not run.result("finisher").is_file():
         return None, None
     # Not above: it alone needs diffusers.
-    from re2pix_node.training.render_export import blank_inputs, render_graph
+    from re2pix_node.training.pictures.export import blank_inputs, render_graph
 
     graph = render_graph(run)
     return graph, RenderSpec("render.onnx", UNKNOWN, noise=blank_inputs(graph)["noise"].shape[1], psnr=PSNR)

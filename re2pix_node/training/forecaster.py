@@ -10,8 +10,8 @@ from re2pix_node.bundle.manifest import build
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.nets.features import CARRIED, SUB
 from re2pix_node.nets.light_head import agreement_loss
-from re2pix_node.nets.motion import warp
-from re2pix_node.nets.nano import NanoForecaster, NanoOptions
+from re2pix_node.nets.nano.forecaster import NanoForecaster, NanoOptions
+from re2pix_node.nets.nano.motion import warp
 from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.loop import Batch, Sums
 from re2pix_node.training.run_file import RunFile

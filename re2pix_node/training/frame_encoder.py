@@ -14,9 +14,9 @@ from torch import nn
 from re2pix_node.engines import openvino
 from re2pix_node.engines.base import one_line
 from re2pix_node.errors import TrainingError
+from re2pix_node.nets.backbones.mobilesam import LAYERS, PREFIX, MobileSamEncoder, load_mobilesam
 from re2pix_node.nets.checkpoints import read_checkpoint
 from re2pix_node.nets.features import FeatureBasis, FeatureEncoder
-from re2pix_node.nets.mobilesam import LAYERS, PREFIX, MobileSamEncoder, load_mobilesam
 from re2pix_node.nets.onnx_export import exported
 from re2pix_node.training.run_file import BackboneSpec
 

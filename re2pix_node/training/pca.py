@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.geometry import Picture, fit_frame
+from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
 from re2pix_node.nets.features import FeatureBasis, raw_channels, raw_features
-from re2pix_node.nets.mobilesam import MobileSamEncoder
 from re2pix_node.training.frame_encoder import FrameEncoder, load_backbone
 from re2pix_node.training.progress import Progress
 from re2pix_node.training.run_file import BackboneSpec, DataEntry, RunFile

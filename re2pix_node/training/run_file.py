@@ -108,7 +108,7 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class ForecasterSpec(Optimisation):
-    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/nano.py
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/nano/forecaster.py
     motion: float = 0.5  # share in the loss of how well displacements alone explain features and picture
     agreement: float = 0.0  # share in the loss of the head's opinion; above 0 the head must be trained before
 
@@ -128,7 +128,7 @@ class HeadSpec(Optimisation):
 
 @dataclass(frozen=True)
 class VaeSpec(Optimisation):
-    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/render_vae.py
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/pictures/vae.py
     pretrained: str = ""  # folder of an AutoencoderTiny or AutoencoderKL of diffusers, to be used as it is
     crop: int = 64  # pixels along one side of the parts of pictures that it learns from
     noise: float = 0.3  # the most that latents are spoilt by in training
@@ -142,7 +142,7 @@ class VaeSpec(Optimisation):
 
 @dataclass(frozen=True)
 class RendererSpec(Optimisation):
-    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/renderer.py
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/pictures/renderer.py
     dropped: float = 0.1  # share of samples without features: what guidance moves away from
     nested: float = 0.5  # share of samples that keep only the first so many channels of their features
     predicted: float = 0.8  # share of samples with the forecaster's features for the true ones, once it has risen
@@ -162,7 +162,7 @@ class RendererSpec(Optimisation):
 
 @dataclass(frozen=True)
 class FinisherSpec(Optimisation):
-    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/finisher.py
+    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/pictures/finisher.py
     crop: int = 112  # pixels along one side of the parts of pictures that it learns from
     looks: float = 1.0  # share in the loss of how different pictures look to the backbone
     sharp: float = 3.0  # share in the loss of how different their contrast is

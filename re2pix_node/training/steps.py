@@ -58,7 +58,7 @@ def _run_step(step: str, run_file: Path, output: Path, force: bool, accelerator:
 def _training(step: str) -> Callable[[RunFolder, Accelerator], str]:
     if step in ("vae", "renderer", "finisher"):
         # Not above: these alone need diffusers.
-        from re2pix_node.training.render_steps import train_finisher, train_renderer, train_vae
+        from re2pix_node.training.pictures.steps import train_finisher, train_renderer, train_vae
 
         return {"vae": train_vae, "renderer": train_renderer, "finisher": train_finisher}[step]
     return {"pca": train_pca, "head": train_head, "forecaster": train_forecaster}[step]

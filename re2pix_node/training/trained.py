@@ -8,7 +8,7 @@ from torch import nn
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.label_space import LabelSpace
 from re2pix_node.nets.features import FeatureBasis
-from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.training.forecaster import nano_options
 from re2pix_node.training.head import light_head
 from re2pix_node.training.run_folder import RunFolder

@@ -24,7 +24,7 @@ from tests.support.fake_i3d import random_i3d
 from tests.support.fake_lpips import write_weights
 from tests.support.made_runs import HEIGHT, make_footage, write_pictures, write_run
 from tests.support.made_runs import WIDTH as RUN_WIDTH
-from tests.training.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
+from tests.training.pictures.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
 
 TRUE, OTHER = drive.frame(0.0, 96, 64), drive.frame(1.0, 96, 64)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
 from re2pix_node.nets.features import CARRIED, FeatureBasis, FeatureEncoder, raw_channels, raw_features, small_picture
-from re2pix_node.nets.mobilesam import MobileSamEncoder
 
 
 def basis(layers: tuple[str, ...], cell: int, channels: int = 12) -> FeatureBasis:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import yaml
 
-from re2pix_node.nets.mobilesam import PREFIX, MobileSamEncoder
+from re2pix_node.nets.backbones.mobilesam import PREFIX, MobileSamEncoder
 from tests.support import drive
 from tests.support.made_footage import write_png
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from re2pix_node.nets.dino_foresight import Encoder, Forecaster
-from re2pix_node.nets.dino_foresight_bundle import HORIZONS
-from re2pix_node.nets.official import CHANNELS, official_parts
+from re2pix_node.nets.dino_foresight.bundle import HORIZONS
+from re2pix_node.nets.dino_foresight.graphs import Encoder, Forecaster
+from re2pix_node.nets.dino_foresight.official import CHANNELS, official_parts
 from re2pix_node.nets.onnx_export import FORECAST_OUTPUTS, exported
 
 

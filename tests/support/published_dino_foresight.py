@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.cli import main as re2pix
 from re2pix_node.engines import open_engine
-from re2pix_node.nets.dino_foresight import IMAGENET_MEAN, IMAGENET_STD
+from re2pix_node.nets.dino_foresight.graphs import IMAGENET_MEAN, IMAGENET_STD
 from re2pix_node.nets.proof_frames import proof_frames
 
 STEPS = 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from re2pix_node.nets.nano import NanoForecaster
+from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.calibration import forecast_temperatures
 from re2pix_node.training.feature_cache import CachedClip

@@ -13,7 +13,7 @@ from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import drive
 from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_run
-from tests.training.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
+from tests.training.pictures.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
 
 STEPS = {"vae": SMALL_VAE, "renderer": {**SMALL_RENDERER, "sampling": 1}, "finisher": SMALL_FINISHER}
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from re2pix_node.nets.finisher import Finisher, FinisherOptions, contrast
-from re2pix_node.nets.mobilesam import MobileSamEncoder
-from re2pix_node.nets.nano import NanoForecaster, NanoOptions
+from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.nano.forecaster import NanoForecaster, NanoOptions
 from re2pix_node.nets.onnx_export import exported
-from re2pix_node.nets.render_vae import PictureCoder, VaeOptions, build_vae, pictures_of, planes_of, unlikeness
-from re2pix_node.nets.renderer import (
+from re2pix_node.nets.pictures.finisher import Finisher, FinisherOptions, contrast
+from re2pix_node.nets.pictures.renderer import (
     PictureTransformer,
     RendererOptions,
     RenderGraph,
@@ -21,6 +20,7 @@ from re2pix_node.nets.renderer import (
     sample,
     sigmas,
 )
+from re2pix_node.nets.pictures.vae import PictureCoder, VaeOptions, build_vae, pictures_of, planes_of, unlikeness
 from tests.support import drive
 
 OPTIONS = RendererOptions(channels=6, latents=4, height=8, width=16, hidden=32, depth=1, heads=2)

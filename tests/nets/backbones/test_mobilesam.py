@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from re2pix_node.nets.mobilesam import LAYERS, PREFIX, MobileSamEncoder, SamBlock, load_mobilesam
+from re2pix_node.nets.backbones.mobilesam import LAYERS, PREFIX, MobileSamEncoder, SamBlock, load_mobilesam
 
 
 def published(encoder: MobileSamEncoder) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 import torch
 
-from re2pix_node.nets.masked_transformer import MaskedTransformer
+from re2pix_node.nets.dino_foresight.masked_transformer import MaskedTransformer
 from tests.support import reference
 from tests.support import small_checkpoints as files
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.motion import ConvBlock, Motion, warp
+from re2pix_node.nets.nano.motion import ConvBlock, Motion, warp
 
 
 @dataclass(frozen=True)

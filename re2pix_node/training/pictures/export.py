@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from re2pix_node.nets.features import CARRIED
-from re2pix_node.nets.render_vae import CELL
-from re2pix_node.nets.renderer import RenderGraph
-from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
+from re2pix_node.nets.pictures.renderer import RenderGraph
+from re2pix_node.nets.pictures.vae import CELL
+from re2pix_node.training.pictures.steps import read_finisher, read_renderer, read_vae
 from re2pix_node.training.run_folder import RunFolder
 from re2pix_node.training.trained import read_forecaster
 

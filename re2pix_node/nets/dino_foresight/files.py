@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from re2pix_node.errors import CheckpointError
+from re2pix_node.nets.backbones.dinov2 import HEAD_WIDTH, PATCH, DinoV2
 from re2pix_node.nets.checkpoints import Checkpoint, filled, read_checkpoint
-from re2pix_node.nets.dino_foresight import CLASSES, DinoForesight
-from re2pix_node.nets.dinov2 import HEAD_WIDTH, PATCH, DinoV2
-from re2pix_node.nets.dpt import DptHead
-from re2pix_node.nets.masked_transformer import MaskedTransformer
-from re2pix_node.nets.pca import PcaBasis
+from re2pix_node.nets.dino_foresight.dpt import DptHead
+from re2pix_node.nets.dino_foresight.graphs import CLASSES, DinoForesight
+from re2pix_node.nets.dino_foresight.masked_transformer import MaskedTransformer
+from re2pix_node.nets.dino_foresight.pca import PcaBasis
 
 HEADS = 8
 LAYERS = 4

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from re2pix_node.nets.light_head import LightHead, agreement_loss
-from re2pix_node.nets.nano import NanoForecaster, NanoOptions
+from re2pix_node.nets.nano.forecaster import NanoForecaster, NanoOptions
 
 OPTIONS = NanoOptions(
     channels=8, carried=16, height=8, width=16, context=3, horizons=(1, 2),

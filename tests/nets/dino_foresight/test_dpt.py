@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from re2pix_node.nets.dpt import DptHead
+from re2pix_node.nets.dino_foresight.dpt import DptHead
+from re2pix_node.nets.dino_foresight.pca import PcaBasis
 from re2pix_node.nets.masks import Masks
-from re2pix_node.nets.pca import PcaBasis
 from tests.support import reference
 from tests.support import small_checkpoints as files
 

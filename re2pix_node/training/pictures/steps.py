@@ -8,20 +8,20 @@ from accelerate import Accelerator
 from torch import nn
 
 from re2pix_node.errors import TrainingError
-from re2pix_node.nets.finisher import Finisher
-from re2pix_node.nets.render_vae import PictureCoder, vae_facts, vae_of
-from re2pix_node.nets.renderer import PictureTransformer
+from re2pix_node.nets.pictures.finisher import Finisher
+from re2pix_node.nets.pictures.renderer import PictureTransformer
+from re2pix_node.nets.pictures.vae import PictureCoder, vae_facts, vae_of
 from re2pix_node.training.encoded_footage import Clips, footage
-from re2pix_node.training.finisher import FinishLoss, FinishTask, finisher_options
 from re2pix_node.training.frame_encoder import load_backbone
 from re2pix_node.training.loop import train
-from re2pix_node.training.pictures import clip_pictures
-from re2pix_node.training.renderer import RenderSamples, RenderTask, renderer_options
+from re2pix_node.training.pictures.clip_pictures import clip_pictures
+from re2pix_node.training.pictures.finisher import FinishLoss, FinishTask, finisher_options
+from re2pix_node.training.pictures.renderer import RenderSamples, RenderTask, renderer_options
+from re2pix_node.training.pictures.vae import Crops, VaeTask
 from re2pix_node.training.run_file import DataEntry
 from re2pix_node.training.run_folder import RunFolder
 from re2pix_node.training.stored import read_stored, store
 from re2pix_node.training.trained import plain_state, read_forecaster
-from re2pix_node.training.vae import Crops, VaeTask
 
 
 def train_vae(run: RunFolder, accelerator: Accelerator) -> str:

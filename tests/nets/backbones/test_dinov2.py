@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from re2pix_node.nets.dinov2 import SIZES, DinoV2
+from re2pix_node.nets.backbones.dinov2 import SIZES, DinoV2
 from tests.support import reference
 from tests.support import small_checkpoints as files
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from re2pix_node.bundle.manifest import TimeSpec, build
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.nets.nano import NanoForecaster
-from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of
-from re2pix_node.nets.renderer import LEAST_SIGMA, PictureTransformer, RendererOptions, moved_on, sample
+from re2pix_node.nets.nano.forecaster import NanoForecaster
+from re2pix_node.nets.pictures.renderer import LEAST_SIGMA, PictureTransformer, RendererOptions, moved_on, sample
+from re2pix_node.nets.pictures.vae import CELL, PictureCoder, planes_of
 from re2pix_node.training.cached_samples import Chosen, ForecastSamples
 from re2pix_node.training.feature_cache import CachedClip
 from re2pix_node.training.loop import Batch, Sums
-from re2pix_node.training.pictures import Pictures
+from re2pix_node.training.pictures.clip_pictures import Pictures
 from re2pix_node.training.run_file import DataEntry, RendererSpec, RunFile
 
 CHANCE = 3  # a stream beside those of the samples

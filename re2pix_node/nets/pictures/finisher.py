@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.render_vae import CELL
+from re2pix_node.nets.pictures.vae import CELL
 
 PATCH = 2  # pixels along one side of what it takes for a pixel
 COARSE = CELL // PATCH  # of those along one side of a latent

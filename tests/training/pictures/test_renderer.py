@@ -13,25 +13,25 @@ from re2pix_node.cli import main
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.geometry import fit_frame
-from re2pix_node.nets.mobilesam import MobileSamEncoder
-from re2pix_node.nets.nano import NanoForecaster
-from re2pix_node.nets.render_vae import PictureCoder, build_vae
-from re2pix_node.nets.renderer import LEAST_SIGMA
+from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.nano.forecaster import NanoForecaster
+from re2pix_node.nets.pictures.renderer import LEAST_SIGMA
+from re2pix_node.nets.pictures.vae import PictureCoder, build_vae
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.finisher import FinishLoss, FinishTask
 from re2pix_node.training.forecaster import nano_options
-from re2pix_node.training.pictures import clip_pictures
-from re2pix_node.training.render_steps import read_finisher, read_renderer, read_vae
-from re2pix_node.training.renderer import (
+from re2pix_node.training.pictures.clip_pictures import clip_pictures
+from re2pix_node.training.pictures.finisher import FinishLoss, FinishTask
+from re2pix_node.training.pictures.renderer import (
     RenderSamples,
     RenderTask,
     kept_channels,
     predicted_share,
     renderer_options,
 )
+from re2pix_node.training.pictures.steps import read_finisher, read_renderer, read_vae
+from re2pix_node.training.pictures.vae import vae_options
 from re2pix_node.training.run_file import DataEntry, RendererSpec, RunFile, differences, read_run_file
 from re2pix_node.training.run_folder import read_run_folder
-from re2pix_node.training.vae import vae_options
 from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
 from tests.training.test_cached_samples import OWN
 
@@ -269,7 +269,7 @@ def test_an_autoencoder_of_diffusers_is_used_as_it_is(trained: Path) -> None:
 
 
 def test_the_run_of_the_renderer_is_that_of_the_shipped_bundle_and_goes_on() -> None:
-    folder = Path(__file__).parents[2] / "config/train"
+    folder = Path(__file__).parents[3] / "config/train"
     shipped, further = (read_run_file(folder / f"{name}.yaml") for name in ("nano", "renderer"))
     assert {name.partition(".")[0] for name in differences(shipped, further)} == {"vae", "renderer", "finisher"}
     assert renderer_options(further, vae_options(further).latents).hidden == 256

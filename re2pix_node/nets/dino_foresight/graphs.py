@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.dinov2 import NORM_EPS, PATCH, DinoV2, run_blocks
-from re2pix_node.nets.dpt import SCALE, DptHead
-from re2pix_node.nets.masked_transformer import MaskedTransformer
+from re2pix_node.nets.backbones.dinov2 import NORM_EPS, PATCH, DinoV2, run_blocks
+from re2pix_node.nets.dino_foresight.dpt import SCALE, DptHead
+from re2pix_node.nets.dino_foresight.masked_transformer import MaskedTransformer
+from re2pix_node.nets.dino_foresight.pca import PcaBasis
 from re2pix_node.nets.masks import Masks
-from re2pix_node.nets.pca import PcaBasis
 
 CLASSES = 19  # of Cityscapes, in the order of their train ids
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

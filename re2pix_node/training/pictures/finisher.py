@@ -9,13 +9,13 @@ from torch.nn import functional
 
 from re2pix_node.bundle.manifest import build
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.nets.finisher import Finisher, FinisherOptions, contrast
-from re2pix_node.nets.mobilesam import MobileSamEncoder
-from re2pix_node.nets.nano import NanoForecaster
-from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of, unlikeness
-from re2pix_node.nets.renderer import PictureTransformer, moved_on, sample
+from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.nano.forecaster import NanoForecaster
+from re2pix_node.nets.pictures.finisher import Finisher, FinisherOptions, contrast
+from re2pix_node.nets.pictures.renderer import PictureTransformer, moved_on, sample
+from re2pix_node.nets.pictures.vae import CELL, PictureCoder, planes_of, unlikeness
 from re2pix_node.training.loop import Batch, Sums
-from re2pix_node.training.renderer import RenderSamples
+from re2pix_node.training.pictures.renderer import RenderSamples
 from re2pix_node.training.run_file import RunFile
 
 CHANCE = 4  # a stream beside those of the samples

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from re2pix_node.bundle.manifest import Manifest, ProofSpec, Provenance
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.bundle.writer import write_bundle
-from re2pix_node.nets.dino_foresight import CLASSES, DinoForesight, Encoder, Forecaster
-from re2pix_node.nets.dino_foresight_bundle import HORIZONS, dino_foresight_manifest
-from re2pix_node.nets.dinov2 import DinoV2
-from re2pix_node.nets.dpt import DptHead
-from re2pix_node.nets.masked_transformer import MaskedTransformer
+from re2pix_node.nets.backbones.dinov2 import DinoV2
+from re2pix_node.nets.dino_foresight.bundle import HORIZONS, dino_foresight_manifest
+from re2pix_node.nets.dino_foresight.dpt import DptHead
+from re2pix_node.nets.dino_foresight.graphs import CLASSES, DinoForesight, Encoder, Forecaster
+from re2pix_node.nets.dino_foresight.masked_transformer import MaskedTransformer
+from re2pix_node.nets.dino_foresight.pca import PcaBasis
 from re2pix_node.nets.onnx_export import FORECAST_OUTPUTS, exported
-from re2pix_node.nets.pca import PcaBasis
 from re2pix_node.nets.proof_frames import proof_frames
 
 CHANNELS, JOINED = 1152, 4 * 768

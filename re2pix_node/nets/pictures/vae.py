@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.mobilesam import MobileSamEncoder
+from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
 
 CELL = 8  # pixels of the picture along one side of a latent
 KINDS = {"AutoencoderTiny": AutoencoderTiny, "AutoencoderKL": AutoencoderKL}

@@ -10,7 +10,7 @@ from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.cli import main
 from re2pix_node.engines import open_engine
 from re2pix_node.errors import CheckpointError
-from re2pix_node.nets.dino_foresight_files import read_dino_foresight
+from re2pix_node.nets.dino_foresight.files import read_dino_foresight
 from tests.support import drive, reference
 from tests.support import small_checkpoints as files
 

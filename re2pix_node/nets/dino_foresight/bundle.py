@@ -17,8 +17,8 @@ from re2pix_node.bundle.manifest import (
 )
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.errors import BundleError
-from re2pix_node.nets.dino_foresight import DinoForesight, Encoder, Forecaster
-from re2pix_node.nets.dino_foresight_files import read_dino_foresight
+from re2pix_node.nets.dino_foresight.files import read_dino_foresight
+from re2pix_node.nets.dino_foresight.graphs import DinoForesight, Encoder, Forecaster
 from re2pix_node.nets.onnx_export import export_bundle
 from re2pix_node.nets.proof_frames import proof_frames
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.finisher import Finisher
-from re2pix_node.nets.motion import warp
-from re2pix_node.nets.nano import NanoForecaster
-from re2pix_node.nets.render_vae import CELL, PictureCoder, planes_of
+from re2pix_node.nets.nano.forecaster import NanoForecaster
+from re2pix_node.nets.nano.motion import warp
+from re2pix_node.nets.pictures.finisher import Finisher
+from re2pix_node.nets.pictures.vae import CELL, PictureCoder, planes_of
 
 SPREAD = 0.7  # of the truth around the latents of the moved picture, about; their own is 1
 LEAST_SIGMA = 0.05  # velocities of nearly clean latents say nothing, loudly

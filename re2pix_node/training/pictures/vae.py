@@ -13,11 +13,11 @@ from torch.nn import functional
 from re2pix_node.bundle.manifest import build
 from re2pix_node.engines.base import one_line
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.nets.mobilesam import MobileSamEncoder
-from re2pix_node.nets.render_vae import CELL, KINDS, PictureCoder, Vae, VaeOptions, build_vae, planes_of, unlikeness
+from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.pictures.vae import CELL, KINDS, PictureCoder, Vae, VaeOptions, build_vae, planes_of, unlikeness
 from re2pix_node.training.cached_samples import Draw
 from re2pix_node.training.loop import Batch, Sums
-from re2pix_node.training.pictures import Pictures
+from re2pix_node.training.pictures.clip_pictures import Pictures
 from re2pix_node.training.run_file import RunFile
 
 FRAMES = 200  # by which latents are normalised

@@ -1,0 +1,1 @@
+"""Frozen vision models that features are made of: one file each."""

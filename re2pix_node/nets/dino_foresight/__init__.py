@@ -1,0 +1,1 @@
+"""DINO-Foresight as published. It is imported, not trained."""

@@ -1,0 +1,1 @@
+"""How pictures of forecasts are learnt: vae, renderer, finisher."""
