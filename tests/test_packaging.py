@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from importlib.metadata import Distribution
+from importlib.metadata import Distribution, requires
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,13 @@ from packaging.requirements import Requirement
 from re2pix_node import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
+# What rosdep calls the packages of requirements/runtime.txt: Debian's packages, and those that it takes from pip.
+FROM_APT = {"opencv-python-headless": "python3-opencv", "pyyaml": "python3-yaml", "tqdm": "python3-tqdm"}
+FROM_PIP = {
+    "mcap": "mcap-ros2-support",  # which brings it
+    "onnxruntime": "python3-onnxruntime-pip",
+    "rosbags": "python3-rosbags-pip",
+}
 PACKAGES = {"re2pix_node": ROOT, "re2pix_msgs": ROOT / "ros2_ws/src/re2pix_msgs"}
 
 
@@ -21,6 +28,7 @@ def package(name: str) -> Package:
     return parse_package(PACKAGES[name] / "package.xml")
 
 
+@pytest.mark.filterwarnings("ignore:nodes.Node.traverse:DeprecationWarning")  # in catkin_pkg
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_manifest_and_the_changelog_name_this_version(name: str) -> None:
     *_, (newest, _, _) = get_changelog_from_path(PACKAGES[name] / "CHANGELOG.rst").foreach_version()  # sorted
@@ -40,6 +48,13 @@ def test_a_package_carries_its_licence(name: str) -> None:
 def test_the_tests_depend_on_what_they_are_run_with() -> None:
     declared = {depend.name.removeprefix("python3-") for depend in package("re2pix_node").test_depends}
     assert {"hypothesis", "pytest", "pytest-timeout"} <= declared
+
+
+def test_rosdep_brings_what_the_node_and_the_commands_need() -> None:
+    keys = {depend.name for depend in package("re2pix_node").exec_depends}
+    brought = {name for name, key in {**FROM_APT, **FROM_PIP}.items() if key in keys}
+    brought |= {Requirement(line).name for name in brought & set(FROM_PIP) for line in requires(name) or []}
+    assert listed("runtime") - brought == {"openvino"}  # which is faster, but has no key; the node runs without it
 
 
 @pytest.fixture(scope="module")
