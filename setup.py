@@ -62,7 +62,7 @@ setup(
     entry_points={
         "console_scripts": [
             "re2pix = re2pix_node.cli:main",
-            "re2pix_node = re2pix_node.ros.node:main",
+            "re2pix_node = re2pix_node.ros.entry:main",
             "corridor_watch = re2pix_node.examples.corridor_watch:main",
         ]
     },

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_the_link_of_the_readme_shows_both_packages_in_another_workspace(workspa
     (link,) = (line for line in readme_lines() if line.startswith("ln "))
     run(workspace / "src", link)
     assert found_by_colcon(workspace) == found_by_rosdep(workspace / "src") == PACKAGES
+
+
+def test_a_node_without_its_messages_names_the_mend(workspace: Path) -> None:
+    environment = without_ours()
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "re2pix_node.ros.entry"]
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith(
+        "re2pix_node: the module re2pix_msgs is missing: link re2pix_node/ros2_ws/src/re2pix_msgs into"
+    )
 
 
 @pytest.fixture

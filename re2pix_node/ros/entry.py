@@ -1,0 +1,27 @@
+"""What the command re2pix_node runs: the node, or one line that says which module is missing."""
+
+import sys
+from collections.abc import Sequence
+
+from re2pix_node.errors import BAD_INPUT
+
+_MENDS = {
+    "re2pix_msgs": "link re2pix_node/ros2_ws/src/re2pix_msgs into src, build again and source install/setup.bash",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        from re2pix_node.ros import node
+    except ModuleNotFoundError as absent:
+        missing = (absent.name or "").partition(".")[0]
+        if missing in ("", "re2pix_node"):
+            raise  # a fault of ours, not of the installation
+        mend = _MENDS.get(missing, "re2pix doctor has the command that adds it")
+        print(f"re2pix_node: the module {missing} is missing: {mend}", file=sys.stderr)
+        return BAD_INPUT
+    return node.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
