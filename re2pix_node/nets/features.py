@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.backbones.mobilesam import LAYERS, MobileSamEncoder
+from re2pix_node.nets.backbone import Backbone
 
 SUB = 4  # the carried picture has SUB x SUB grey pixels a cell
 CARRIED = SUB * SUB
@@ -49,28 +49,30 @@ class FeatureBasis:
             )
 
 
-def raw_channels(layers: tuple[str, ...]) -> int:
-    return sum(LAYERS[layer][0] for layer in layers)
+def raw_channels(backbone: Backbone, layers: tuple[str, ...]) -> int:
+    return sum(backbone.gives[layer].channels for layer in layers)
 
 
-def raw_features(backbone: MobileSamEncoder, frames: Tensor, layers: tuple[str, ...], cell: int) -> Tensor:
+def raw_features(backbone: Backbone, frames: Tensor, layers: tuple[str, ...], cell: int) -> Tensor:
     """u8 [n, H, W, 3] -> [n, h, w, raw], the layers side by side in each cell."""
     found = backbone(frames)
-    maps = [_to_grid(found[layer], LAYERS[layer][1], cell) for layer in layers]
+    maps = [_to_grid(found[layer], backbone.gives[layer].cell, cell) for layer in layers]
     return torch.cat(maps, 1).permute(0, 2, 3, 1)
 
 
 class FeatureEncoder(nn.Module):
     """u8 [n, H, W, 3] -> [n, h, w, channels], and with `picture` CARRIED more that hold a small grey picture."""
 
-    def __init__(self, backbone: MobileSamEncoder, basis: FeatureBasis, picture: bool) -> None:
+    offset: Tensor
+
+    def __init__(self, backbone: Backbone, basis: FeatureBasis, picture: bool) -> None:
         super().__init__()
         self.backbone = backbone
         self.basis = basis
         self.picture = picture
         weights = torch.from_numpy(basis.components / basis.std * basis.scale).float()
         # Projecting before the grids are joined is the same, and on the coarse grid a quarter of the work.
-        parts = weights.split([LAYERS[layer][0] for layer in basis.layers], 1)
+        parts = torch.split(weights, [backbone.gives[layer].channels for layer in basis.layers], 1)
         self.projections = nn.ParameterList([nn.Parameter(part[:, :, None, None], False) for part in parts])
         self.register_buffer("offset", -(weights @ torch.from_numpy(basis.mean).float()))
 
@@ -81,7 +83,7 @@ class FeatureEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         found = self.backbone(frames)
         maps = [
-            _to_grid(functional.conv2d(found[layer], weights), LAYERS[layer][1], self.basis.cell)
+            _to_grid(functional.conv2d(found[layer], weights), self.backbone.gives[layer].cell, self.basis.cell)
             for layer, weights in zip(self.basis.layers, self.projections, strict=True)
         ]
         features = torch.stack(maps).sum(0) + self.offset[:, None, None]
@@ -93,8 +95,8 @@ class FeatureEncoder(nn.Module):
 def small_picture(frames: Tensor, cell: int) -> Tensor:
     """u8 [n, H, W, 3] -> [n, CARRIED, h, w]: grey, SUB x SUB pixels a cell row by row, of about unit variance."""
     planes = frames.float().permute(0, 3, 1, 2)
-    grey = sum(share * planes[:, i : i + 1] for i, share in enumerate(GREY))
-    small = functional.avg_pool2d(grey, cell // SUB) / 64 - 2
+    red, green, blue = (share * planes[:, i : i + 1] for i, share in enumerate(GREY))
+    small = functional.avg_pool2d(red + green + blue, cell // SUB) / 64 - 2
     return functional.pixel_unshuffle(small, SUB)
 
 

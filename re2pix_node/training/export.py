@@ -32,6 +32,7 @@ from re2pix_node.footage import cityscapes_classes as cityscapes
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.footage.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.imaging.geometry import fit_frame
+from re2pix_node.nets.backbone import backbone_kind
 from re2pix_node.nets.features import CARRIED
 from re2pix_node.nets.masks import Masks
 from re2pix_node.nets.nano.forecaster import NanoForecaster
@@ -47,7 +48,6 @@ from re2pix_node.training.stored import read_stored
 from re2pix_node.training.trained import read_basis, read_forecaster, read_head
 
 UNKNOWN = "0" * 64  # write_bundle fills in the hashes
-MOBILESAM = "https://github.com/ChaoningZhang/MobileSAM, mobile_sam.pt"
 # Rounding to bf16 costs 0.02 to 0.03 in features and a thousandth of the labels; a wrong graph costs far more.
 BOUNDS = {"relative_l2": 0.05, "cosine": 0.999, "agreement": 0.98, "confidence": 0.02}
 # In bf16 a picture that is drawn in several steps strays by more than features do: from the proof, in dB, at least.
@@ -143,7 +143,7 @@ def _manifest(
         provenance=_provenance(spec, identity.licence, render is not None),
         image=ImageSpec(backbone.height, backbone.width, backbone.fit),
         time=spec.time,
-        features=FeatureSpec(*grid, spec.pca.channels, "float32", carried=CARRIED),
+        features=FeatureSpec(*grid, spec.pca.channels, "float32", carried=CARRIED if backbone.picture else 0),
         samples=1,
         labels=LabelSpec(*size, _classes(space, spec.head.moving)),
         graphs=Graphs(FileEntry("encode.onnx", UNKNOWN), FileEntry("forecast.onnx", UNKNOWN)),
@@ -154,11 +154,12 @@ def _manifest(
 
 
 def _provenance(spec: RunFile, licence: str, draws: bool) -> tuple[Provenance, ...]:
+    kind = backbone_kind(spec.backbone.kind)
     weights = hashlib.sha256(Path(spec.backbone.weights).read_bytes()).hexdigest()
     footage = ", ".join(Path(entry.path).name for entry in spec.data.train)
     trained = f"re2pix train, run '{spec.name}', on {footage}"
     listed = [
-        Provenance("backbone: MobileSAM's image encoder", f"{MOBILESAM} (sha256 {weights})", "Apache-2.0"),
+        Provenance(f"backbone: {kind.title}", f"{kind.source} (sha256 {weights})", kind.licence),
         Provenance("PCA, forecaster and head", trained, licence),
     ]
     if draws and spec.vae.pretrained:

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from re2pix_node.engines import openvino
-from re2pix_node.engines.base import one_line
 from re2pix_node.errors import TrainingError
-from re2pix_node.nets.backbones.mobilesam import LAYERS, PREFIX, MobileSamEncoder, load_mobilesam
-from re2pix_node.nets.checkpoints import read_checkpoint
+from re2pix_node.nets.backbone import Backbone, backbone_kind
 from re2pix_node.nets.features import FeatureBasis, FeatureEncoder
 from re2pix_node.nets.onnx_export import exported
 from re2pix_node.training.run_file import BackboneSpec
@@ -94,18 +92,18 @@ def _precisions() -> list[str]:
         return []
 
 
-def load_backbone(spec: BackboneSpec) -> MobileSamEncoder:
+def load_backbone(spec: BackboneSpec) -> Backbone:
+    backbone = backbone_kind(spec.kind).load(Path(spec.weights))
     for layer in spec.layers:
-        if layer not in LAYERS:
-            raise TrainingError(f"backbone.layers: there is no layer '{layer}'; there are {', '.join(LAYERS)}")
-    path = Path(spec.weights)
-    tensors = read_checkpoint(path).tensors
-    if not any(name.startswith(PREFIX) for name in tensors):
-        raise TrainingError(f"{path}: has no '{PREFIX}...': backbone.weights wants mobile_sam.pt (docs/train.md)")
-    try:
-        return load_mobilesam(tensors)
-    except RuntimeError as error:
-        raise TrainingError(f"{path}: is not the published mobile_sam.pt: {one_line(error)}") from None
+        if layer not in backbone.gives:
+            known = ", ".join(backbone.gives)
+            raise TrainingError(f"backbone.layers: there is no layer '{layer}'; there are {known}")
+        cell = backbone.gives[layer].cell
+        if cell % spec.cell and spec.cell % cell:
+            raise TrainingError(
+                f"backbone.cell: '{layer}' has {cell} pixels a cell: must be a divisor or multiple, is {spec.cell}"
+            )
+    return backbone
 
 
 def feature_encoder(spec: BackboneSpec, basis: FeatureBasis) -> FeatureEncoder:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.geometry import Picture, fit_frame
-from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.backbone import Backbone
 from re2pix_node.nets.features import FeatureBasis, raw_channels, raw_features
 from re2pix_node.training.frame_encoder import FrameEncoder, load_backbone
 from re2pix_node.training.progress import Progress
@@ -24,7 +24,7 @@ DEAD = 1e-3  # channels that vary less than this share of the usual are not blow
 class RawEncoder(nn.Module):
     """Frames to all channels of the chosen layers."""
 
-    def __init__(self, backbone: MobileSamEncoder, layers: tuple[str, ...], cell: int) -> None:
+    def __init__(self, backbone: Backbone, layers: tuple[str, ...], cell: int) -> None:
         super().__init__()
         self.backbone, self.layers, self.cell = backbone, layers, cell
 
@@ -59,10 +59,11 @@ class Moments:
 
 def learn_basis(spec: RunFile) -> FeatureBasis:
     backbone = spec.backbone
-    raw = raw_channels(backbone.layers)
+    net = load_backbone(backbone)
+    raw = raw_channels(net, backbone.layers)
     if spec.pca.channels > raw:
         raise TrainingError(f"pca.channels: {spec.pca.channels} are wanted of the {raw} that the layers have")
-    module = RawEncoder(load_backbone(backbone), backbone.layers, backbone.cell)
+    module = RawEncoder(net, backbone.layers, backbone.cell)
     encoder = FrameEncoder(module, backbone.height, backbone.width)
     encoder.expect(spec.pca.frames)
     moments = Moments(raw)

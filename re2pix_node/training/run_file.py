@@ -13,6 +13,8 @@ import yaml
 from re2pix_node.bundle.manifest import TimeSpec, build, load_plain_yaml
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.imaging.geometry import FITS
+from re2pix_node.nets.backbone import backbone_kind
+from re2pix_node.nets.features import SUB
 
 PRECISIONS = ("fp32", "bf16")
 LABELS = ("cityscapes19", "data")
@@ -32,7 +34,7 @@ class BackboneSpec:
     weights: str
     height: int
     width: int
-    kind: str = "mobilesam"
+    kind: str = "mobilesam"  # a file in nets/backbones/
     fit: str = "crop"
     layers: tuple[str, ...] = ("stage1", "stage2")
     cell: int = 8  # pixels of the picture along one side of a cell of features
@@ -40,12 +42,21 @@ class BackboneSpec:
     mask: int = 4  # pixels of the picture along one side of a pixel of the masks
 
     def __post_init__(self) -> None:
-        _require(self.kind == "mobilesam", f"kind must be mobilesam, is '{self.kind}'")
+        try:
+            kind = backbone_kind(self.kind)
+        except ValueError as error:
+            raise ValueError(f"kind {error}") from None
+        _require(self.cell > 0, f"cell must be positive, is {self.cell}")
+        fits = not self.picture or self.cell % SUB == 0
+        _require(fits, f"cell must be a multiple of {SUB} where features carry a picture, is {self.cell}")
         sides = f"{self.width} x {self.height}"
         _require(min(self.height, self.width) > 0, f"the size must be positive, is {sides}")
-        _require(self.height % 32 == self.width % 32 == 0, f"height and width must be multiples of 32, are {sides}")
+        for what, step in ((f"'{self.kind}'", kind.multiple), ("cell", self.cell)):
+            _require(
+                self.height % step == self.width % step == 0,
+                f"height and width must be multiples of {step} ({what}), are {sides}",
+            )
         _require(self.fit in FITS, f"fit must be one of {', '.join(FITS)}, is '{self.fit}'")
-        _require(self.cell in (8, 16), f"cell must be 8 or 16, is {self.cell}")
         _require(self.mask in (1, 2, 4, 8, 16), f"mask must be 1, 2, 4, 8 or 16, is {self.mask}")
         _require(bool(self.layers), "layers is empty")
 

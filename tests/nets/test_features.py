@@ -10,7 +10,7 @@ from re2pix_node.nets.features import CARRIED, FeatureBasis, FeatureEncoder, raw
 
 def basis(layers: tuple[str, ...], cell: int, channels: int = 12) -> FeatureBasis:
     rng = np.random.default_rng(0)
-    raw = raw_channels(layers)
+    raw = raw_channels(MobileSamEncoder(), layers)
     components = np.linalg.qr(rng.standard_normal((raw, channels)))[0].T.astype(np.float32)
     mean, spread = rng.standard_normal(raw, np.float32), rng.uniform(0.5, 2, raw).astype(np.float32)
     return FeatureBasis(layers, cell, mean, spread, components, 0.7, 0.9)

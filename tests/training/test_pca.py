@@ -89,19 +89,19 @@ def test_too_many_channels_are_refused(footage: Path) -> None:
         learn_basis(read_run_file(run))
 
 
-def test_wrong_weights_are_named(tmp_path: Path) -> None:
+def test_wrong_weights_are_named(tmp_path: Path, footage: Path) -> None:
     spec = BackboneSpec(str(tmp_path / "weights.pt"), HEIGHT, WIDTH)
     with pytest.raises(CheckpointError, match="there is no such file"):
         load_backbone(spec)
     torch.save({"something.else": torch.zeros(2)}, tmp_path / "weights.pt")
-    with pytest.raises(TrainingError, match=r"weights\.pt: has no 'image_encoder\.\.\.\.'"):
+    with pytest.raises(CheckpointError, match=r"weights\.pt: has no 'image_encoder\.\.\.\.'"):
         load_backbone(spec)
     torch.save({"image_encoder.neck.0.weight": torch.zeros(2)}, tmp_path / "weights.pt")
-    with pytest.raises(TrainingError, match=r"weights\.pt: is not the published mobile_sam\.pt") as raised:
+    with pytest.raises(CheckpointError, match=r"weights\.pt: is not the published mobile_sam\.pt") as raised:
         load_backbone(spec)
     assert "\n" not in str(raised.value)
     with pytest.raises(TrainingError, match=r"there is no layer 'stage9'; there are stage1"):
-        load_backbone(BackboneSpec("w", HEIGHT, WIDTH, layers=("stage9",)))
+        load_backbone(BackboneSpec(str(footage / "weights.pt"), HEIGHT, WIDTH, layers=("stage9",)))
 
 
 class Colours(torch.nn.Module):

@@ -30,8 +30,18 @@ def test_paths_are_relative_to_the_file_and_defaults_are_filled_in(tmp_path: Pat
     ("changes", "message"),
     [
         ({"sed": 1}, "the run: unknown field 'sed'"),
-        (changed(backbone={"width": 100}), "backbone: height and width must be multiples of 32, are 100 x 64"),
-        (changed(backbone={"kind": "vit"}), "backbone: kind must be mobilesam, is 'vit'"),
+        (
+            changed(backbone={"width": 100}),
+            "backbone: height and width must be multiples of 32 .'mobilesam'., are 100 x",
+        ),
+        (changed(backbone={"cell": 24}), r"backbone: height and width must be multiples of 24 \(cell\), are 128 x 64"),
+        (changed(backbone={"cell": 2}), "backbone: cell must be a multiple of 4 where features carry a picture, is 2"),
+        (
+            changed(backbone={"kind": "vit"}),
+            "backbone: kind must be dinov2, mobilesam or the dotted name of a module, is 'vit'",
+        ),
+        (changed(backbone={"kind": "no.vit"}), "backbone: kind 'no.vit' cannot be imported: No module named 'no'"),
+        (changed(backbone={"kind": "json.tool"}), "kind 'json.tool' must be a module with a BackboneKind named BACK"),
         (changed(head={"steps": 0}), "head: steps must be positive, is 0"),
         (changed(head={"steps": "many"}), r"head.steps: expected a whole number, found text \('many'\)"),
         (changed(head={"labels": "mine"}), "head: labels must be one of cityscapes19, data, is 'mine'"),

@@ -4,16 +4,23 @@ Parameters have the names of the published files, so those load as they are. ViT
 one ONNX file holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isqrt
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.errors import CheckpointError
+from re2pix_node.nets.backbone import Backbone, BackboneKind, Layer
+from re2pix_node.nets.checkpoints import Checkpoint, filled, read_checkpoint
+
 PATCH = 14
 HEAD_WIDTH = 64
 NORM_EPS = 1e-6
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pictures from 0 to 1
 SIZES = {"vits14": (384, 12), "vitb14": (768, 12), "vitl14": (1024, 24)}  # width, depth
 
 
@@ -36,7 +43,8 @@ class DinoAttention(nn.Module):
         batch, tokens, width = x.shape
         queries, keys, values = self.qkv(x).reshape(batch, tokens, 3, -1, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(queries, keys, values)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return out
 
 
 class DinoMlp(nn.Module):
@@ -46,7 +54,8 @@ class DinoMlp(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(functional.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(functional.gelu(self.fc1(x)))
+        return out
 
 
 class DinoBlock(nn.Module):
@@ -64,7 +73,8 @@ class DinoBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        return out
 
     @torch.no_grad()
     def fold_scales(self) -> None:
@@ -117,7 +127,7 @@ class DinoV2(nn.Module):
         stored = self.pos_embed[:, 1:]
         if rows == columns == self.grid:
             return stored
-        square = stored.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        square = stored.view(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
         if self.registers:
             fitted = functional.interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)
         else:
@@ -135,3 +145,54 @@ def run_blocks(blocks: nn.ModuleList, leading: Tensor, patches: Tensor, layers: 
         if i in layers:
             taken.append(tokens[:, leading.shape[1] :])
     return taken
+
+
+class DinoV2Backbone(Backbone):
+    """The patch tokens after each block, all through the final norm: block0, block1 and so on."""
+
+    def __init__(self, net: DinoV2) -> None:
+        red, green, blue = MEAN
+        super().__init__((255 * red, 255 * green, 255 * blue), (255 * STD[0], 255 * STD[1], 255 * STD[2]))
+        self.net = net
+
+    @property
+    def gives(self) -> Mapping[str, Layer]:
+        return {f"block{number}": Layer(self.net.norm.normalized_shape[0], PATCH) for number in self._numbers()}
+
+    def see(self, planes: Tensor) -> dict[str, Tensor]:
+        maps = self.net(planes, self._numbers())
+        return {f"block{number}": found.permute(0, 3, 1, 2) for number, found in enumerate(maps)}
+
+    def glance(self, planes: Tensor) -> list[Tensor]:
+        """The first two blocks."""
+        return [found.permute(0, 3, 1, 2) for found in self.net(planes, range(2))]
+
+    def _numbers(self) -> range:
+        return range(len(self.net.blocks))
+
+
+def dinov2_of(published: Checkpoint, prefix: str = "") -> DinoV2:
+    """The model whose tensors have names that start with `prefix`; its sizes are read from them."""
+    width = published.shape(f"{prefix}cls_token", 3)[-1]
+    stored = published.shape(f"{prefix}pos_embed", 3)[1] - 1
+    grid = isqrt(max(stored, 0))
+    if grid**2 != stored or width % HEAD_WIDTH:
+        raise CheckpointError(f"{published.path}: '{prefix}pos_embed' is not that of a DINOv2 with patches of {PATCH}")
+    tokens = f"{prefix}register_tokens"
+    registers = published.shape(tokens, 3)[1] if tokens in published.tensors else 0
+    depth = published.count(f"{prefix}blocks.")
+    return filled(lambda: DinoV2(width, depth, registers, grid), published.part(prefix), published.path, prefix)
+
+
+def load_dinov2(path: Path) -> DinoV2Backbone:
+    """The published dinov2_vit{s,b,l}14_pretrain.pth, or the same with registers."""
+    return DinoV2Backbone(dinov2_of(read_checkpoint(path))).eval().requires_grad_(False)
+
+
+BACKBONE = BackboneKind(
+    title="DINOv2",
+    source="https://github.com/facebookresearch/dinov2",
+    licence="Apache-2.0",
+    multiple=PATCH,
+    load=load_dinov2,
+)

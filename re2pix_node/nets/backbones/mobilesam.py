@@ -3,14 +3,19 @@
 Parameters have the published names, so that `mobile_sam.pt` loads strictly (under `image_encoder.`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# What `forward` can give: name -> (channels, pixels a cell).
-LAYERS = {"stage1": (128, 8), "stage2": (160, 16), "stage3": (320, 16), "neck": (256, 16)}
+from re2pix_node.errors import CheckpointError
+from re2pix_node.nets.backbone import Backbone, BackboneKind, Layer
+from re2pix_node.nets.checkpoints import read_checkpoint
+
+LAYERS = {"stage1": Layer(128, 8), "stage2": Layer(160, 16), "stage3": Layer(320, 16), "neck": Layer(256, 16)}
 WIDTHS, DEPTHS, HEADS, WINDOWS = (64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7)
 # Of the published file, what only ImageNet's classifier needs.
 UNUSED = ("norm_head.", "head.")
@@ -31,7 +36,8 @@ class PatchEmbed(nn.Module):
         self.seq = nn.Sequential(ConvNorm(3, width // 2, 3, 2), nn.GELU(), ConvNorm(width // 2, width, 3, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.seq(x)
+        out: Tensor = self.seq(x)
+        return out
 
 
 class MBConv(nn.Module):
@@ -56,11 +62,14 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(functional.gelu(self.conv2(functional.gelu(self.conv1(x)))))
+        out: Tensor = self.conv3(functional.gelu(self.conv2(functional.gelu(self.conv1(x)))))
+        return out
 
 
 class WindowAttention(nn.Module):
     """Attention among the cells of a window; the bias depends on how far two cells are apart."""
+
+    attention_bias_idxs: Tensor
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -81,7 +90,8 @@ class WindowAttention(nn.Module):
         query, key, value = qkv.permute(3, 0, 2, 1, 4)
         bias = self.attention_biases[:, self.attention_bias_idxs]
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.proj(mixed.transpose(1, 2).reshape(windows, cells, width))
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(windows, cells, width))
+        return out
 
 
 class SamMlp(nn.Module):
@@ -92,7 +102,8 @@ class SamMlp(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(functional.gelu(self.fc1(self.norm(x))))
+        out: Tensor = self.fc2(functional.gelu(self.fc1(self.norm(x))))
+        return out
 
 
 class SamBlock(nn.Module):
@@ -121,13 +132,14 @@ class SamBlock(nn.Module):
         tiles = x.view(number, rows, size, columns, size, channels).transpose(2, 3)
         tiles = self.attn(tiles.reshape(-1, size * size, channels))
         tiles = tiles.view(number, rows, columns, size, size, channels).transpose(2, 3)
-        return tiles.reshape(number, height + down, width + right, channels)[:, :height, :width]
+        whole: Tensor = tiles.reshape(number, height + down, width + right, channels)
+        return whole[:, :height, :width]
 
 
 class Stage(nn.Module):
-    def __init__(self, blocks: list[nn.Module], downsample: PatchMerging | None) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], downsample: PatchMerging | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.Sequential(*blocks)
         self.downsample = downsample
 
 
@@ -142,9 +154,9 @@ class ChannelNorm(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
-class MobileSamEncoder(nn.Module):
+class MobileSamEncoder(Backbone):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MEAN, STD)
         self.patch_embed = PatchEmbed(WIDTHS[0])
         stages: list[Stage] = []
         for index, (width, depth, heads, window) in enumerate(zip(WIDTHS, DEPTHS, HEADS, WINDOWS, strict=True)):
@@ -159,28 +171,51 @@ class MobileSamEncoder(nn.Module):
             nn.Conv2d(256, 256, 3, padding=1, bias=False),
             ChannelNorm(256),
         )
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
-    def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        """u8 [n, H, W, 3] RGB -> the layers by name, [n, channels, h, w]."""
-        # Cast before permuting: TensorRT refuses to transpose uint8.
-        x = self.patch_embed((frames.float().permute(0, 3, 1, 2) - self.mean) / self.std)
-        found = {}
-        for index, stage in enumerate(self.layers):
-            for block in stage.blocks:
-                x = block(x)
-            found[f"stage{index}"] = x
-            if stage.downsample is not None:
+    @property
+    def gives(self) -> Mapping[str, Layer]:
+        return LAYERS
+
+    def see(self, planes: Tensor) -> dict[str, Tensor]:
+        _, *stages = self._stages(self.patch_embed(planes), len(WIDTHS))
+        found = {f"stage{number}": stage for number, stage in enumerate(stages, start=1)}
+        return {**found, "neck": self.neck(stages[-1])}
+
+    def glance(self, planes: Tensor) -> list[Tensor]:
+        """The patches, and the first two stages."""
+        patches = self.patch_embed(planes)
+        return [patches, *self._stages(patches, 2)]
+
+    def _stages(self, x: Tensor, count: int) -> list[Tensor]:
+        found: list[Tensor] = []
+        for stage in islice(self.layers, count):
+            assert isinstance(stage, Stage)
+            x = stage.blocks(x)
+            found.append(x)
+            if stage.downsample is not None and len(found) < count:
                 x = stage.downsample(x)
-        found["neck"] = self.neck(x)
-        del found["stage0"]
         return found
 
 
-def load_mobilesam(weights: Mapping[str, Tensor]) -> MobileSamEncoder:
-    """The encoder with the weights of a published `mobile_sam.pt` (a plain state dict, already read safely)."""
+def load_mobilesam(path: Path) -> MobileSamEncoder:
+    """The encoder with the weights of a published `mobile_sam.pt`."""
+    tensors = read_checkpoint(path).tensors
+    own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    if not own:
+        raise CheckpointError(f"{path}: has no '{PREFIX}...': backbone.weights wants mobile_sam.pt (docs/train.md)")
     encoder = MobileSamEncoder().eval()
-    own = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
-    encoder.load_state_dict({name: tensor for name, tensor in own.items() if not name.startswith(UNUSED)})
+    try:
+        encoder.load_state_dict({name: tensor for name, tensor in own.items() if not name.startswith(UNUSED)})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: is not the published mobile_sam.pt: {reason}") from None
     return encoder.requires_grad_(False)
+
+
+BACKBONE = BackboneKind(
+    title="MobileSAM's image encoder",
+    source="https://github.com/ChaoningZhang/MobileSAM, mobile_sam.pt",
+    licence="Apache-2.0",
+    multiple=32,
+    load=load_mobilesam,
+)

@@ -1,11 +1,10 @@
 """The published files of DINO-Foresight: every tensor accounted for, and sizes read from the tensors themselves."""
 
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
 from re2pix_node.errors import CheckpointError
-from re2pix_node.nets.backbones.dinov2 import HEAD_WIDTH, PATCH, DinoV2
+from re2pix_node.nets.backbones.dinov2 import dinov2_of
 from re2pix_node.nets.checkpoints import Checkpoint, filled, read_checkpoint
 from re2pix_node.nets.dino_foresight.dpt import DptHead
 from re2pix_node.nets.dino_foresight.graphs import CLASSES, DinoForesight
@@ -43,7 +42,7 @@ def read_dino_foresight(checkpoint: Path, head: Path) -> DinoForesight:
     transformer = _transformer(published, channels)
     sizes = [len(position) for position in transformer.maskvit["pos_embd"]["emb"].values()]
     return DinoForesight(
-        backbone=_backbone(published, vit_width),
+        backbone=dinov2_of(published, "dino_v2."),
         layers=_layers(published),
         basis=_basis(published, channels, joined),
         transformer=transformer,
@@ -70,17 +69,6 @@ def _layers(published: Checkpoint) -> tuple[int, ...]:
     if not whole or len(layers) != LAYERS or sorted(set(layers)) != layers:
         raise CheckpointError(f"{published.path}: takes features after the blocks {layers!r:.60} of {depth}")
     return tuple(layers)
-
-
-def _backbone(published: Checkpoint, width: int) -> DinoV2:
-    stored = published.shape("dino_v2.pos_embed", 3)[1] - 1
-    grid = isqrt(max(stored, 0))
-    if grid**2 != stored or width % HEAD_WIDTH:
-        raise CheckpointError(f"{published.path}: 'dino_v2.pos_embed' is not that of a DINOv2 with patches of {PATCH}")
-    registers = "dino_v2.register_tokens" in published.tensors and published.shape("dino_v2.register_tokens", 3)[1]
-    depth = published.count("dino_v2.blocks.")
-    prefix = "dino_v2."
-    return filled(lambda: DinoV2(width, depth, int(registers), grid), published.part(prefix), published.path, prefix)
 
 
 def _basis(published: Checkpoint, channels: int, joined: int) -> PcaBasis:

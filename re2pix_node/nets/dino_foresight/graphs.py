@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.backbones.dinov2 import NORM_EPS, PATCH, DinoV2, run_blocks
+from re2pix_node.nets.backbones.dinov2 import MEAN, NORM_EPS, PATCH, STD, DinoV2, run_blocks
 from re2pix_node.nets.dino_foresight.dpt import SCALE, DptHead
 from re2pix_node.nets.dino_foresight.masked_transformer import MaskedTransformer
 from re2pix_node.nets.dino_foresight.pca import PcaBasis
 from re2pix_node.nets.masks import Masks
 
 CLASSES = 19  # of Cityscapes, in the order of their train ids
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Forecaster(nn.Module):
 def _on_bytes(convolution: nn.Conv2d) -> tuple[nn.Conv2d, Tensor]:
     """A convolution of ImageNet-normalised pictures as one of bytes, and its bias. Exact, since nothing is padded."""
     assert convolution.bias is not None
-    mean, std = (torch.tensor(values).double()[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values).double()[:, None, None] for values in (MEAN, STD))
     weight = convolution.weight.double() / std
     on_bytes = nn.Conv2d(3, len(weight), PATCH, PATCH, bias=False)
     on_bytes.weight = nn.Parameter((weight / 255).float(), requires_grad=False)

@@ -52,7 +52,7 @@ def _with_norm(width: int, name: str, function: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict({"norm": nn.LayerNorm(width), "fn": nn.ModuleDict({name: function})})
 
 
-class Layer(nn.ModuleList):
+class MaskedLayer(nn.ModuleList):
     """Attention along time, attention along space, feed-forward; each on normalised input, added to what was there."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -101,7 +101,7 @@ class MaskedTransformer(nn.Module):
             {
                 "pos_embd": nn.ModuleDict({"emb": nn.ParameterDict(positions)}),
                 "transformer": nn.ModuleDict(
-                    {"layers": nn.ModuleList(Layer(width, heads, dropout) for _ in range(depth))}
+                    {"layers": nn.ModuleList(MaskedLayer(width, heads, dropout) for _ in range(depth))}
                 ),
                 "fc_out": output,
             }

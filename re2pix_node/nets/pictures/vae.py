@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.backbone import Backbone
 
 CELL = 8  # pixels of the picture along one side of a latent
 KINDS = {"AutoencoderTiny": AutoencoderTiny, "AutoencoderKL": AutoencoderKL}
@@ -99,21 +99,11 @@ def pictures_of(planes: Tensor) -> Tensor:
     return ((planes.float() + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def unlikeness(backbone: MobileSamEncoder, said: Tensor, truth: Tensor) -> Tensor:
+def unlikeness(backbone: Backbone, said: Tensor, truth: Tensor) -> Tensor:
     """How different two pictures [n, 3, H, W] look to the first layers of a backbone: 0 to 4."""
+    one, other = (backbone.glance(backbone.normalised((planes + 1) * 127.5)) for planes in (said, truth))
     apart = [
         (functional.normalize(a, dim=1, eps=1e-4) - functional.normalize(b, dim=1, eps=1e-4)).square().sum(1).mean()
-        for a, b in zip(_first_layers(backbone, said), _first_layers(backbone, truth), strict=True)
+        for a, b in zip(one, other, strict=True)
     ]
     return torch.stack(apart).mean()
-
-
-def _first_layers(backbone: MobileSamEncoder, planes: Tensor) -> list[Tensor]:
-    x = backbone.patch_embed(((planes + 1) * 127.5 - backbone.mean) / backbone.std)
-    found = [x]
-    for stage in backbone.layers[:2]:
-        for block in stage.blocks:
-            x = block(x)
-        found.append(x)
-        x = stage.downsample(x)
-    return found

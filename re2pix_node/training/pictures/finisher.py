@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from re2pix_node.bundle.manifest import build
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.backbone import Backbone
 from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.nets.pictures.finisher import Finisher, FinisherOptions, contrast
 from re2pix_node.nets.pictures.renderer import PictureTransformer, moved_on, sample
@@ -39,7 +39,7 @@ class FinishLoss(nn.Module):
         coder: PictureCoder,
         renderer: PictureTransformer,
         forecaster: NanoForecaster,
-        backbone: MobileSamEncoder,
+        backbone: Backbone,
     ) -> None:
         super().__init__()
         self.net = Finisher(finisher_options(spec, coder.latents))

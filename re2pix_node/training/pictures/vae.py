@@ -13,7 +13,7 @@ from torch.nn import functional
 from re2pix_node.bundle.manifest import build
 from re2pix_node.engines.base import one_line
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
+from re2pix_node.nets.backbone import Backbone
 from re2pix_node.nets.pictures.vae import CELL, KINDS, PictureCoder, Vae, VaeOptions, build_vae, planes_of, unlikeness
 from re2pix_node.training.cached_samples import Draw
 from re2pix_node.training.loop import Batch, Sums
@@ -87,7 +87,7 @@ class Crops:
 class VaeLoss(nn.Module):
     """The autoencoder, and how different what it gives back looks."""
 
-    def __init__(self, spec: RunFile, backbone: MobileSamEncoder) -> None:
+    def __init__(self, spec: RunFile, backbone: Backbone) -> None:
         super().__init__()
         self.net = PictureCoder(initial_vae(spec))
         self._noise, self._looks = spec.vae.noise, spec.vae.looks
@@ -109,7 +109,7 @@ class VaeLoss(nn.Module):
 class VaeTask:
     name = "vae"
 
-    def __init__(self, spec: RunFile, train: Crops, val: Crops, backbone: MobileSamEncoder) -> None:
+    def __init__(self, spec: RunFile, train: Crops, val: Crops, backbone: Backbone) -> None:
         self.model = VaeLoss(spec, backbone)
         self._settings = spec.vae
         self._train, self._val, self._backbone = train, val, backbone

@@ -1,9 +1,12 @@
 """TinyViT as published: names of parameters, sizes, and attention that stays in its windows."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional
 
+from re2pix_node.errors import CheckpointError
 from re2pix_node.nets.backbones.mobilesam import LAYERS, PREFIX, MobileSamEncoder, SamBlock, load_mobilesam
 
 
@@ -26,15 +29,17 @@ def test_parameters_have_the_published_names_and_shapes() -> None:
     assert len(state) == 298
 
 
-def test_weights_load_strictly() -> None:
+def test_weights_load_strictly(tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = MobileSamEncoder().eval()
     weights = published(encoder)
     frames = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
-    torch.testing.assert_close(load_mobilesam(weights)(frames), encoder(frames))
+    torch.save(weights, file := tmp_path / "mobile_sam.pt")
+    torch.testing.assert_close(load_mobilesam(file)(frames), encoder(frames))
     del weights[PREFIX + "neck.0.weight"]
-    with pytest.raises(RuntimeError, match=r"neck\.0\.weight"):
-        load_mobilesam(weights)
+    torch.save(weights, file)
+    with pytest.raises(CheckpointError, match=r"is not the published mobile_sam\.pt: .*neck\.0\.weight"):
+        load_mobilesam(file)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (224, 448)])
@@ -43,7 +48,7 @@ def test_layers_have_the_size_they_say(height: int, width: int) -> None:
     with torch.inference_mode():
         found = MobileSamEncoder().eval()(frames)
     sizes = {name: tuple(layer.shape) for name, layer in found.items()}
-    assert sizes == {name: (1, channels, height // cell, width // cell) for name, (channels, cell) in LAYERS.items()}
+    assert sizes == {name: (1, its.channels, height // its.cell, width // its.cell) for name, its in LAYERS.items()}
 
 
 def test_attention_stays_in_its_window_and_pads_with_zeros() -> None:
