@@ -1,11 +1,13 @@
 # make demo   frames become forecasts over real ROS 2, in one command
-# make test   the tests          make lint   style and types
-# make bench  timings            make clean  removes what the others made
+# make test   the tests          make test-long   soak, benches, exports: what takes minutes, or the machine for itself
+# make lint   style and types    make bench       timings         make clean  removes what the others made
 SHELL := /bin/bash
 PYTHON ?= python3
 export PYTHON
+# More than cores: tests of the node wait for frames most of the time.
+TEST_PROCESSES ?= 4
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-long lint bench clean
 .DEFAULT_GOAL := demo
 
 demo:
@@ -14,7 +16,11 @@ demo:
 
 test:
 	@scripts/setup.sh test
-	@. scripts/env.sh && python -m pytest $(PYTEST_ARGS)
+	@. scripts/env.sh && python -m pytest --strict-config -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-long:
+	@scripts/setup.sh test
+	@. scripts/env.sh && python -m pytest --strict-config -m long $(PYTEST_ARGS)
 
 lint:
 	@scripts/setup.sh test

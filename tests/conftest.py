@@ -1,23 +1,38 @@
 import os
 from pathlib import Path
 
+from tests.support.ros_domain import claim_domain
+
 # Before anything imports rclpy: tests talk on this machine only, and to nobody else on it.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ.setdefault(
     "FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).resolve().parents[1] / "config" / "fastdds.xml")
 )
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: several processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
 
 from re2pix_node.bundle.reader import Bundle
 from tests.support.drive_bag import make_drive_bag
+from tests.support.shared import made_once
 from tests.support.tiny_bundle import make_tiny_bundle
 
 # The same examples every time: what fails here fails everywhere.
 settings.register_profile("same", derandomize=True, database=None)
 settings.load_profile("same")
+
+# Begun first, so that no process is left with a long file when the others are done.
+LONG_FILES = ("tests/training/", "tests/nets/", "tests/evaluation/", "tests/ros/", "tests/harness/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((i for i, start in enumerate(LONG_FILES) if item.nodeid.startswith(start)), len(LONG_FILES))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +47,11 @@ def drive_bag(tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("drives") / "drive"
     make_drive_bag(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run with every step of the training, beside its footage. Tests that change it copy it."""
+    from tests.support.made_runs import make_trained_run  # PyTorch takes seconds to import
+
+    return made_once(tmp_path_factory, "trained", make_trained_run) / "run"

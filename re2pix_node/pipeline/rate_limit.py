@@ -1,20 +1,39 @@
 """Thins frames out to a rate, by their stamps."""
 
+import math
+from collections import deque
+
 from re2pix_node.bundle.manifest import NANOSECONDS
+
+WINDOW = 30  # gaps between frames that tell how fast the camera is
+CLOCKS = 0.02  # a camera of 10 Hz may send 10.2 frames in a second of its clock: the limit is not meant for those
+JITTER = 0.1  # of one gap; over several gaps it evens out
 
 
 class RateLimit:
-    """Takes every n-th frame of an even camera: contexts want even spacing more than the last bit of rate."""
+    """Takes every n-th frame, with the least n that keeps to the rate: contexts want even spacing more than the last
+    bit of rate."""
 
     def __init__(self) -> None:
-        self._last: int | None = None  # stamp of the newest frame taken
+        self._taken: int | None = None  # stamp of the newest frame taken
+        self._seen: int | None = None  # and of the newest of all
+        self._gaps: deque[int] = deque(maxlen=WINDOW)
 
     def takes(self, stamp: int, rate: float) -> bool:
-        """Whether a frame is to be used. `rate` is in frames a second; 0 takes every frame."""
-        if rate > 0 and self._last is not None and stamp > self._last:
-            period = NANOSECONDS / rate
-            # A camera's stamps jitter: the frame that is meant may come a little early.
-            if stamp - self._last < period - period / 10:
-                return False
-        self._last = stamp
+        """Return True if a frame is to be used. `rate` is in frames a second; 0 takes every frame."""
+        if self._seen is not None and stamp > self._seen:
+            self._gaps.append(stamp - self._seen)
+        else:
+            self._gaps.clear()
+        self._seen = stamp
+        if rate > 0 and self._taken is not None and self._gaps and self._is_early(stamp - self._taken, rate):
+            return False
+        self._taken = stamp
         return True
+
+    def _is_early(self, since: int, rate: float) -> bool:
+        period = NANOSECONDS / rate
+        # A longer gap is a pause, and says nothing of the camera.
+        gap = sum(min(gap, 2 * period) for gap in self._gaps) / len(self._gaps)
+        every = math.ceil(period / (gap * (1 + CLOCKS + JITTER / len(self._gaps))))
+        return since < (every - 0.5) * gap

@@ -19,7 +19,7 @@ from re2pix_node.pipeline.buffer import Arrival
 from re2pix_node.pipeline.mailbox import Mailbox
 from re2pix_node.pipeline.messages import Circumstances, stamp_of
 from re2pix_node.pipeline.pipeline import Forecast, NoForecast, Observation, Pipeline, timing_of
-from re2pix_node.pipeline.rate_limit import RateLimit
+from re2pix_node.pipeline.rate_limit import CLOCKS, RateLimit
 from re2pix_node.pipeline.skill import LiveSkill
 from re2pix_node.ros.diagnostics import TOTAL, Health
 from re2pix_node.ros.parameters import NodeSettings
@@ -90,7 +90,7 @@ class FrameWorker:
         """Live parameters, as they are now."""
         self.settings = settings
         spec = self._model.bundle.manifest
-        if 0 < settings.max_rate < 0.9 / spec.time.stride_max:
+        if 0 < settings.max_rate * (1 + CLOCKS) < 1 / spec.time.stride_max:
             self._node.get_logger().warning(
                 f"max_rate {settings.max_rate:g} leaves frames too far apart: {spec.name} takes frames at most "
                 f"{spec.time.stride_max:g} s apart, which is {1 / spec.time.stride_max:.1f} Hz"

@@ -1,6 +1,7 @@
 """From pictures with labels of one's own to a bundle that says those labels, by the commands of docs/train.md."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from tests.support import drive
 from tests.support.made_runs import (
     CLASSES,
     HEIGHT,
+    PICTURE_STEPS,
     WIDTH,
-    make_footage,
     own_mask,
     run_fields,
     write_pictures,
@@ -29,39 +30,30 @@ from tests.support.made_runs import (
 
 
 @pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the trained run, to be changed, and room beside it."""
     folder = tmp_path_factory.mktemp("own")
-    make_footage(folder)
+    shutil.copytree(trained_run, folder / "run")
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained(footage: Path) -> Path:
-    """A run with every step, made by the commands."""
-    write_run(footage / "run.yaml")
-    for step in ("pca", "head", "forecaster"):
-        assert main(["train", step, str(footage / "run.yaml"), "-o", str(footage / "run")]) == 0
-    return footage / "run"
-
-
 def test_every_step_leaves_its_result_and_is_not_done_twice(
-    trained: Path, footage: Path, capsys: pytest.CaptureFixture[str]
+    trained_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = {name: trained / name for name in ("basis.npz", "head/checkpoint.pt", "forecaster/checkpoint.pt")}
+    files = {name: folder / "run" / name for name in ("basis.npz", "head/checkpoint.pt", "forecaster/checkpoint.pt")}
     before = {name: file.stat().st_mtime_ns for name, file in files.items()}
     for step, said in (("pca", "12 of 288 channels keep"), ("head", "mIoU"), ("forecaster", "SmoothL1 is")):
-        assert main(["train", step, str(footage / "run.yaml"), "-o", str(trained)]) == 0
+        assert main(["train", step, str(trained_run.parent / "run.yaml"), "-o", str(folder / "run")]) == 0
         shown = capsys.readouterr()
         assert said in shown.out
         assert "encoding" not in shown.err
     assert {name: file.stat().st_mtime_ns for name, file in files.items()} == before
 
 
-def test_own_labels_become_a_bundle_that_says_them(
-    trained: Path, footage: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.long  # learns until the labels are right, and exports
+def test_own_labels_become_a_bundle_that_says_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A second run takes features and forecaster of the first, and learns nothing but labels."""
-    write_pictures(footage / "mine", frames=12, start=2.0, labelled=1)
+    write_pictures(folder / "mine", frames=12, start=2.0, labelled=1)
     head = {"labels": "data", "steps": 60, "batch": 8, "learning_rate": 0.02, "val_every": 60, "val_batches": 2}
     fields = {
         "name": "mine",
@@ -69,12 +61,12 @@ def test_own_labels_become_a_bundle_that_says_them(
         "data": {"train": [{"path": "mine"}]},
         "head": {**head, "model": {"width": 32}, "moving": ["air"]},
     }
-    (footage / "mine.yaml").write_text(yaml.safe_dump(fields))
-    assert main(["train", "head", str(footage / "mine.yaml"), "-o", str(footage / "mine-run")]) == 0
+    (folder / "mine.yaml").write_text(yaml.safe_dump(fields))
+    assert main(["train", "head", str(folder / "mine.yaml"), "-o", str(folder / "mine-run")]) == 0
     assert "on what it was trained on: there is no data.val" in capsys.readouterr().out
-    bundle_folder = footage / "bundle"
+    bundle_folder = folder / "bundle"
     arguments = ["--name", "own-labels", "--version", "3", "--licence", "MIT", "--description", "Air and ground."]
-    assert main(["export", str(footage / "mine-run"), "-o", str(bundle_folder), *arguments]) == 0
+    assert main(["export", str(folder / "mine-run"), "-o", str(bundle_folder), *arguments]) == 0
 
     manifest = read_bundle(bundle_folder).manifest
     assert (manifest.name, manifest.version, manifest.licence) == ("own-labels", "3", "MIT")
@@ -97,7 +89,7 @@ def test_own_labels_become_a_bundle_that_says_them(
     truth = own_mask(drive.frame(2.0, WIDTH, HEIGHT))[2::4, 2::4]
     known = truth != 255
     assert (labels[0] == truth)[known].mean() > 0.9
-    assert read_stored(footage / "mine-run/head/weights.pt")["temperature"] != 1
+    assert read_stored(folder / "mine-run/head/weights.pt")["temperature"] != 1
 
 
 def test_classes_get_colours_that_differ_and_cityscapes_its_own() -> None:
@@ -122,25 +114,25 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_what_is_missing_is_one_line_with_the_command(
-    footage: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = str(write_run(footage / "again.yaml"))
+    run = str(write_run(tmp_path / "again.yaml"))
     line = refusal(capsys, "train", "head", run, "-o", str(tmp_path / "new"))
     assert "basis.npz: is missing: make it first: re2pix train pca" in line
     line = refusal(capsys, "export", str(tmp_path / "nothing"), "-o", str(tmp_path / "bundle"))
     assert "is no run, it has no run.yaml" in line
-    line = refusal(capsys, "export", str(trained), "-o", str(footage))
+    line = refusal(capsys, "export", str(trained_run), "-o", str(tmp_path))
     assert "exists already: choose another name, or replace it with --force" in line
 
 
 def test_changed_settings_are_refused_and_force_starts_anew(
-    footage: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+    trained_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick = {**run_fields()["head"], "steps": 2}
-    other = str(write_run(footage / "other.yaml", head=quick))
-    assert "head.steps is another" in refusal(capsys, "train", "head", other, "-o", str(trained))
-    assert main(["train", "head", other, "-o", str(trained), "--force"]) == 0
-    assert read_stored(trained / "head/checkpoint.pt")["step"] == 2
+    other = str(write_run(folder / "other.yaml", trained_run.parent, **{**PICTURE_STEPS, "head": quick}))
+    assert "head.steps is another" in refusal(capsys, "train", "head", other, "-o", str(folder / "run"))
+    assert main(["train", "head", other, "-o", str(folder / "run"), "--force"]) == 0
+    assert read_stored(folder / "run/head/checkpoint.pt")["step"] == 2
 
 
 def test_without_pytorch_one_line_says_what_to_install(

@@ -22,9 +22,8 @@ from re2pix_node.footage.clips import LabelSpace, Sample, open_clips
 from tests.support import drive
 from tests.support.fake_i3d import random_i3d
 from tests.support.fake_lpips import write_weights
-from tests.support.made_runs import HEIGHT, make_footage, write_pictures, write_run
+from tests.support.made_runs import HEIGHT, write_pictures
 from tests.support.made_runs import WIDTH as RUN_WIDTH
-from tests.training.pictures.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
 
 TRUE, OTHER = drive.frame(0.0, 96, 64), drive.frame(1.0, 96, 64)
 
@@ -122,27 +121,21 @@ def test_a_clip_is_judged_by_the_rows_there_are_and_shown_by_its_middle(
     assert len(videos) == count
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("judged")
-    make_footage(folder)
-    write_run(folder / "run.yaml", vae=SMALL_VAE, renderer=SMALL_RENDERER, finisher=SMALL_FINISHER)
-    for step in ("pca", "head", "forecaster", "vae", "renderer", "finisher"):
-        assert main(["train", step, str(folder / "run.yaml"), "-o", str(folder / "run")]) == 0
-    return folder / "run"
-
-
 def words(run: Path, weights: Path, *more: object) -> list[str]:
     given = ["evaluate-pictures", run, "--data", run.parent / "val", "--lpips-weights", weights, *more]
     return [str(word) for word in given]
 
 
 def test_the_command_scores_a_run_and_shows_its_pictures(
-    run: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained_run: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.save(random_i3d(), tmp_path / "i3d.pt")
     files = ["--json", tmp_path / "f.json", "--sheet", tmp_path / "s.png", "--i3d", tmp_path / "i3d.pt"]
-    typed = words(run, weights, "--every", 2, *files)
+    typed = words(trained_run, weights, "--every", 2, *files)
     monkeypatch.setattr("sys.argv", ["/somewhere/re2pix", *typed])
     assert main() == 0
     told = capsys.readouterr().out
@@ -165,7 +158,10 @@ def test_the_command_scores_a_run_and_shows_its_pictures(
     assert shown.shape[1:] == (4 * (RUN_WIDTH + GAP) - GAP, 3)
     assert HEIGHT < shown.shape[0] < 2 * HEIGHT
 
-    assert main(words(run, weights, "--every", 2, "--last", "--sampling", 1, "--json", tmp_path / "last.json")) == 0
+    assert (
+        main(words(trained_run, weights, "--every", 2, "--last", "--sampling", 2, "--json", tmp_path / "last.json"))
+        == 0
+    )
     assert "last horizon" in capsys.readouterr().out
     last = json.loads((tmp_path / "last.json").read_text())
     assert last["horizons"][0]["rows"]["copy"] == second["copy"]

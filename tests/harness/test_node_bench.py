@@ -7,11 +7,13 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import main
-from re2pix_node.harness.node_bench import MODEL_STAGES
+from re2pix_node.harness.node_bench import keeps_up, what_ros_adds
+from re2pix_node.harness.render_bench import go_unnoticed
 from tests.support.ros_node import start
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 
+@pytest.mark.long
 def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
     words = ["--bundle", tiny.path, "--drive", drive_bag, "--seconds", 3, "--frames", 90, "--json", tmp_path / "b.json"]
     bench = start("-m", "re2pix_node.cli", "bench-node", *words)
@@ -29,15 +31,57 @@ def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Pat
         assert row["sent_to_received_p50_ms"] > 0.9 * row["p50_ms"]
         assert 0 < row["cores"] < 16
         assert f"{row['p50_ms']:.1f} ({row['p99_ms']:.1f})" in said
-    assert keeping_up["met"] == (
-        keeping_up["lost"] + keeping_up["overtaken"] == 0 and keeping_up["p99_ms"] <= keeping_up["target"]["p99_ms"]
-    )
-    assert added["added_ms"] == pytest.approx(added["p50_ms"] - sum(added["stages_ms"][s] for s in MODEL_STAGES))
-    assert added["met"] == (added["lost"] == 0 and added["added_ms"] <= added["target"]["added_ms"])
+        # What the node says of its stages is what it says of the whole.
+        assert sum(row["stages_ms"].values()) == pytest.approx(row["p50_ms"], rel=0.3)
+    assert 0 < added["added_ms"] < added["p50_ms"]
     assert 0 < added["alone_p50_ms"] <= added["alone_p99_ms"]
-    assert ("PASS" in said) == (keeping_up["met"] or added["met"])
+    assert said.count("PASS") == keeping_up["met"] + added["met"]
 
 
+FINE = {"lost": 0, "overtaken": 0, "undecodable": 0, "p99_ms": 120.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"p99_ms": 120.1}, False),
+        ({"lost": 1}, False),
+        ({"overtaken": 1}, False),
+        ({"undecodable": 1}, False),
+    ],
+)
+def test_a_node_keeps_up_that_drops_nothing_and_is_in_time(change: dict, expected: bool) -> None:
+    assert keeps_up({**FINE, **change}) is expected
+
+
+@pytest.mark.parametrize(
+    ("p50", "lost", "added", "met"), [(15.0, 0, 5.0, True), (15.1, 0, 5.1, False), (12, 1, 2, False)]
+)
+def test_what_ros_adds_is_all_but_the_work_of_the_model(p50: float, lost: int, added: float, met: bool) -> None:
+    stages = {"wait": 7.0, "decode": 1.0, "fit": 2.0, "encode": 3.0, "forecast": 4.0, "publish": 8.0}
+    figures = what_ros_adds({"p50_ms": p50, "lost": lost, "stages_ms": stages})
+    assert figures["model_ms"] == 10.0
+    assert figures["added_ms"] == pytest.approx(added)
+    assert figures["met"] is met
+
+
+@pytest.mark.parametrize(
+    ("rate", "p99", "errors", "expected"),
+    [
+        (10.0, 50.0, 0, True),
+        (9.0, 55.0, 0, True),
+        (8.9, 50.0, 0, False),
+        (10.0, 55.1, 0, False),
+        (10.0, 50.0, 1, False),
+    ],
+)
+def test_pictures_may_cost_forecasts_a_tenth(rate: float, p99: float, errors: int, expected: bool) -> None:
+    off, on = {"rate_hz": 10.0, "p99_ms": 50.0}, {"rate_hz": rate, "p99_ms": p99}
+    assert go_unnoticed(off, on, errors) is expected
+
+
+@pytest.mark.long  # draws at idle priority
 def test_rendering_is_off_and_on_in_turns(drive_bag: Path, tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "drawing", tiny_manifest(render=True))
     words = [
@@ -71,7 +115,6 @@ def test_rendering_is_off_and_on_in_turns(drive_bag: Path, tmp_path: Path) -> No
     seconds = on["forecasts"] / on["rate_hz"] + 2
     assert 0 < pictures["pictures drawn"] + pictures["pictures late"] <= 3 * 5 * seconds + 9
     assert pictures["picture errors"] == 0
-    assert row["met"] == (on["rate_hz"] >= 0.9 * off["rate_hz"] and on["p99_ms"] <= 1.1 * off["p99_ms"])
     assert ("PASS" in said) == row["met"]
 
 

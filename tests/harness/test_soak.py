@@ -16,6 +16,7 @@ MIB = 1 << 20
 WELL = [UsageSample(10.0 * i, 200 * MIB, 150 * MIB, 20, 30, 100 * i, 0) for i in range(1, 361)]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + 180)
 def test_the_node_holds_no_more_after_two_minutes(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
     log = tmp_path / "soak.csv"

@@ -26,6 +26,15 @@ from tests.support.ros_node import READY, environment
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 THREADS = 2  # with one, OpenVINO 2025.4 swallows what a graph throws
+REAL_CHILD, PROMPT_CHILD = render_process.CHILD, "tests.support.prompt_child"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def prompt() -> Iterator[None]:
+    """The process has the priority of any other: at idle priority it may wait for minutes on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render_process, "CHILD", PROMPT_CHILD)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +78,32 @@ def test_its_name_is_that_of_the_engine(bundle: Bundle) -> None:
     assert wait_until_ended(process.pid)
 
 
-def test_every_thread_of_it_gives_way(process: RenderProcess) -> None:
-    threads = list(Path(f"/proc/{process.pid}/task").iterdir())
+def test_it_gives_way_from_its_start_on(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render_process, "CHILD", REAL_CHILD)
+    process = RenderProcess(bundle, THREADS)
+    try:
+        deadline = time.monotonic() + READY
+        while os.sched_getscheduler(process.pid) != os.SCHED_IDLE:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        # Before it loads what starts threads: they have the priority of the thread that starts them.
+        mapped = Path(f"/proc/{process.pid}/maps").read_text()
+        assert "openvino" not in mapped
+        assert "onnxruntime" not in mapped
+        # In our session: the kernel shares processors among sessions before it looks at policies.
+        assert os.getsid(process.pid) == os.getsid(0)
+    finally:
+        process.close()
+
+
+@pytest.mark.long  # at idle priority, beside two busy processes, it gets 0.6% of a processor
+def test_every_thread_of_the_real_one_gives_way_and_it_draws(bundle: Bundle, idle: RenderProcess) -> None:
+    threads = list(Path(f"/proc/{idle.pid}/task").iterdir())
     assert len(threads) > 1
     policies = {int((thread / "stat").read_text().rpartition(")")[2].split()[38]) for thread in threads}
     assert policies == {os.SCHED_IDLE}
-    # In our session: the kernel shares processors among sessions before it looks at policies.
-    assert os.getsid(process.pid) == os.getsid(0)
+    assert idle.draw(scene_of(bundle)).shape == (128, 256, 3)
+    idle.kill()
 
 
 def test_it_knows_neither_ros_nor_what_its_parent_runs(process: RenderProcess) -> None:
@@ -126,8 +154,8 @@ def test_a_picture_that_is_not_finite_costs_that_picture(
     assert process.draw(scene_of(bundle)).shape == (128, 256, 3)
 
 
-@pytest.fixture
-def fresh(bundle: Bundle) -> Iterator[RenderProcess]:
+@contextmanager
+def running(bundle: Bundle) -> Iterator[RenderProcess]:
     """For tests after which there is nothing left of it."""
     process = RenderProcess(bundle, THREADS)
     try:
@@ -136,6 +164,20 @@ def fresh(bundle: Bundle) -> Iterator[RenderProcess]:
         assert wait_until_ended(process.pid), "it goes on"
     finally:
         process.close()
+
+
+@pytest.fixture
+def fresh(bundle: Bundle) -> Iterator[RenderProcess]:
+    with running(bundle) as process:
+        yield process
+
+
+@pytest.fixture
+def idle(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[RenderProcess]:
+    """At its real priority."""
+    monkeypatch.setattr(render_process, "CHILD", REAL_CHILD)
+    with running(bundle) as process:
+        yield process
 
 
 def test_a_graph_that_throws_ends_it(bundle: Bundle, fresh: RenderProcess) -> None:
@@ -175,15 +217,16 @@ def held_ten_times_a_second(process: RenderProcess, seconds: float) -> Iterator[
         thread.join()
 
 
-def test_a_process_that_no_processor_has_time_for_does_not_hang(bundle: Bundle, fresh: RenderProcess) -> None:
+@pytest.mark.long
+def test_a_process_that_no_processor_has_time_for_does_not_hang(bundle: Bundle, idle: RenderProcess) -> None:
     scene = scene_of(bundle)
-    with held_ten_times_a_second(fresh, 0.06), ExitStack() as busy:
-        busy.enter_context(starved(fresh.pid))
+    with held_ten_times_a_second(idle, 0.06), ExitStack() as busy:
+        busy.enter_context(starved(idle.pid))
         threading.Timer(2.0, busy.close).start()
         begun = time.monotonic()
-        assert fresh.draw(scene, timeout=0.5).shape == (128, 256, 3)
+        assert idle.draw(scene, timeout=0.5).shape == (128, 256, 3)
         assert time.monotonic() - begun > 1.0
-    fresh.kill()
+    idle.kill()
 
 
 NEVER_DONE = """
@@ -275,8 +318,8 @@ def test_where_it_may_not_be_idle_it_is_nice() -> None:
         "import os\n"
         "def forbidden(*_): raise PermissionError\n"
         "os.sched_setscheduler = forbidden\n"
-        "from re2pix_node import render_child\n"
-        "render_child._give_way()\n"
+        "from re2pix_node.render.child import _give_way\n"
+        "_give_way()\n"
         "print(os.nice(0))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True)
@@ -287,7 +330,9 @@ def test_it_does_not_outlive_a_parent_that_is_killed(bundle: Bundle, tmp_path: P
     script = (
         "import sys, pathlib, time\n"
         "from re2pix_node.bundle.reader import read_bundle\n"
+        "from re2pix_node.render import process as render_process\n"
         "from re2pix_node.render.process import RenderProcess\n"
+        f"render_process.CHILD = {PROMPT_CHILD!r}\n"
         "process = RenderProcess(read_bundle(pathlib.Path(sys.argv[1])), 1)\n"
         "process.ready(60)\n"
         "print(process.pid, flush=True)\n"

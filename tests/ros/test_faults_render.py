@@ -16,7 +16,7 @@ from re2pix_node.pipeline.messages import stamp_of
 from tests.support import faulty_bundle
 from tests.support.faulty_camera import FaultyCamera, filming
 from tests.support.processes import children_of, has_ended, stop_for_good, wait_until_ended
-from tests.support.ros_node import OK, READY, WARN, ros
+from tests.support.ros_node import OK, PROMPT, READY, WARN, ros
 
 __all__ = ["ros"]  # fixture
 
@@ -69,7 +69,7 @@ class Drawing:
 
 @pytest.fixture
 def drawing(faulty: Bundle, ros: None) -> Iterator[Drawing]:
-    with filming(faulty.path, threads=THREADS, render_rate=60.0) as camera:
+    with filming(faulty.path, module=PROMPT, threads=THREADS, render_rate=60.0) as camera:
         yield Drawing(camera)
 
 
@@ -89,7 +89,7 @@ def test_a_picture_that_is_not_finite_costs_itself(drawing: Drawing, fault: tupl
 
 def test_a_picture_that_is_not_finite_costs_no_other_of_its_forecast(ros: None, tmp_path: Path) -> None:
     bundle = faulty_bundle.make_bundle_of_bad_first_pictures(tmp_path / "bundle", (10, 15, 20))
-    with filming(bundle.path, threads=THREADS, render_rate=60.0) as camera:
+    with filming(bundle.path, module=PROMPT, threads=THREADS, render_rate=60.0) as camera:
         first = camera.listener.listen(Image, "h1/image")
         drawing = Drawing(camera)
         assert camera.send_until(lambda: camera.listener.count("picture errors") >= 3)
@@ -134,7 +134,7 @@ def test_a_renderer_that_hangs_is_ended_and_forecasts_go_on(drawing: Drawing) ->
 
 def test_a_render_graph_that_is_gone_is_looked_for_ever_more_rarely(faulty: Bundle, ros: None, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(faulty.path, tmp_path / "copy"))
-    with filming(copy, threads=THREADS, render_rate=60.0) as camera:
+    with filming(copy, module=PROMPT, threads=THREADS, render_rate=60.0) as camera:
         drawing = Drawing(camera)
         listener = drawing.listener
         hidden = (copy / "render.onnx").rename(copy / "hidden")

@@ -20,7 +20,7 @@ from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render.renderer import PictureRenderer
 from tests.support import drive
 from tests.support.processes import children_of, starved, stop_for_good, wait_until_ended
-from tests.support.ros_node import READY, Listener, image, listener, ros, running_node
+from tests.support.ros_node import PROMPT, READY, Listener, image, listener, ros, running_node
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 __all__ = ["listener", "ros"]  # fixtures
@@ -78,7 +78,13 @@ def test_a_picture_is_what_the_renderer_draws_of_that_forecast(patient: Bundle, 
     pictures = {k: listener.listen(Image, f"h{k}/image") for k in (2, 3)}
     sent = Sent(listener)
     with running_node(
-        listener.namespace, bundle=patient.path, engine="onnxruntime", threads=THREADS, seed=7, render_rate=60.0
+        listener.namespace,
+        module=PROMPT,
+        bundle=patient.path,
+        engine="onnxruntime",
+        threads=THREADS,
+        seed=7,
+        render_rate=60.0,
     ):
         listener.wait_active(sent.publisher)
         assert sent.until(lambda: all(len(messages) >= 3 for messages in pictures.values())), listener.message
@@ -106,7 +112,7 @@ def test_the_rate_turns_pictures_on_and_off(patient: Bundle, listener: Listener)
     forecasts = listener.listen(Forecast, "forecast")
     pictures = listener.listen(Image, "h3/image")
     sent = Sent(listener)
-    with running_node(listener.namespace, bundle=patient.path, threads=THREADS) as node:
+    with running_node(listener.namespace, module=PROMPT, bundle=patient.path, threads=THREADS) as node:
         listener.wait_active(sent.publisher)
         assert sent.more(forecasts, 10)
         assert pictures == []
@@ -114,7 +120,6 @@ def test_the_rate_turns_pictures_on_and_off(patient: Bundle, listener: Listener)
         assert listener.set("render_rate", 2.0).successful
         assert sent.more(pictures, 4)
         (child,) = children_of(node.pid)
-        assert os.sched_getscheduler(child) == os.SCHED_IDLE
         stamps = [stamp_of(message.header) for message in pictures]
         assert min(np.diff(stamps)) >= 0.45e9
         assert listener.set("render_rate", 0.0).successful
@@ -131,7 +136,9 @@ def test_the_rate_turns_pictures_on_and_off(patient: Bundle, listener: Listener)
 def test_nothing_is_drawn_that_nobody_subscribes_to(patient: Bundle, listener: Listener) -> None:
     forecasts = listener.listen(Forecast, "forecast")
     sent = Sent(listener)
-    with running_node(listener.namespace, bundle=patient.path, horizons="[0, 2]", render_rate=60.0) as node:
+    with running_node(
+        listener.namespace, module=PROMPT, bundle=patient.path, horizons="[0, 2]", render_rate=60.0
+    ) as node:
         listener.wait_active(sent.publisher)
         assert sent.more(forecasts, 10)
         assert children_of(node.pid) == []
@@ -162,7 +169,9 @@ def test_a_bundle_that_cannot_draw_is_told_of_once(tiny: Bundle, listener: Liste
 def test_a_picture_that_comes_too_late_is_not_published(patient: Bundle, listener: Listener) -> None:
     pictures = {k: listener.listen(Image, f"h{k}/image") for k in (1, 3)}
     sent = Sent(listener)
-    with running_node(listener.namespace, bundle=patient.path, threads=THREADS, render_rate=60.0) as node:
+    with running_node(
+        listener.namespace, module=PROMPT, bundle=patient.path, threads=THREADS, render_rate=60.0
+    ) as node:
         listener.wait_active(sent.publisher)
         assert sent.more(pictures[3])
         (child,) = children_of(node.pid)
@@ -184,6 +193,7 @@ def test_a_picture_that_comes_too_late_is_not_published(patient: Bundle, listene
         assert listener.count("picture errors") == 0
 
 
+@pytest.mark.long  # with the real process, at idle priority
 def test_the_process_ends_when_the_node_is_deactivated_however_busy_the_machine_is(
     patient: Bundle, listener: Listener
 ) -> None:
@@ -194,6 +204,7 @@ def test_the_process_ends_when_the_node_is_deactivated_however_busy_the_machine_
             listener.wait_active(sent.publisher)
             assert sent.more(pictures)
             (child,) = children_of(node.pid)
+            assert os.sched_getscheduler(child) == os.SCHED_IDLE
             with starved(child):
                 assert listener.change(end)
             assert wait_until_ended(child)
@@ -222,7 +233,9 @@ def test_no_process_is_left_when_the_node_ends(
             monkeypatch.delenv(f"{library}_DEFAULT_PROFILES_FILE", raising=False)
     pictures = listener.listen(Image, "h3/image")
     sent = Sent(listener)
-    with running_node(listener.namespace, bundle=patient.path, threads=THREADS, render_rate=60.0) as node:
+    with running_node(
+        listener.namespace, module=PROMPT, bundle=patient.path, threads=THREADS, render_rate=60.0
+    ) as node:
         listener.wait_active(sent.publisher)
         if drawing == "loads":
             assert sent.until(lambda: bool(children_of(node.pid)), 0.01)

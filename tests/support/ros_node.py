@@ -29,6 +29,7 @@ from tests.support import drive
 ROOT = Path(__file__).resolve().parents[2]
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+PROMPT = "tests.support.prompt_node"  # the node, for tests of pictures that are not about priorities
 READY = 60.0  # seconds that a node may take to load a bundle on a busy machine
 OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 
@@ -203,8 +204,10 @@ def listener(ros: None, request: pytest.FixtureRequest) -> Iterator[Listener]:
 
 
 @contextlib.contextmanager
-def running_node(namespace: str, **parameters: object) -> Iterator["subprocess.Popen[str]"]:
-    command = ["-m", "re2pix_node.ros.node", "--ros-args", "-r", f"__ns:={namespace}"]
+def running_node(
+    namespace: str, module: str = "re2pix_node.ros.node", **parameters: object
+) -> Iterator["subprocess.Popen[str]"]:
+    command = ["-m", module, "--ros-args", "-r", f"__ns:={namespace}"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]
     process = start(*command)

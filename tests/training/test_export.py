@@ -1,6 +1,7 @@
 """A run with every step, the renderer's too, as a bundle that draws; one without is in commands/test_train.py."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,21 +13,14 @@ from re2pix_node.errors import NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import drive
-from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_run
-from tests.training.pictures.test_renderer import SMALL_FINISHER, SMALL_RENDERER, SMALL_VAE
-
-STEPS = {"vae": SMALL_VAE, "renderer": {**SMALL_RENDERER, "sampling": 1}, "finisher": SMALL_FINISHER}
+from tests.support.made_runs import HEIGHT, WIDTH
 
 
 @pytest.fixture(scope="module")
-def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("run")
-    make_footage(folder)
-    write_run(folder / "run.yaml", **STEPS)
-    for step in ("pca", "head", "forecaster", *STEPS):
-        assert main(["train", step, str(folder / "run.yaml"), "-o", str(folder / "run")]) == 0
-    assert main(["export", str(folder / "run"), "-o", str(folder / "drawing"), "--licence", "MIT"]) == 0
-    return read_bundle(folder / "drawing")
+def drawing(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("exported") / "drawing"
+    assert main(["export", str(trained_run), "-o", str(folder), "--licence", "MIT"]) == 0
+    return read_bundle(folder)
 
 
 def test_a_bundle_says_what_draws_its_pictures(drawing: Bundle) -> None:

@@ -15,8 +15,8 @@ from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
 from re2pix_node.training.pictures.vae import Crops, VaeTask, initial_vae
-from tests.support.made_runs import HEIGHT, WIDTH, write_pictures, write_run
-from tests.training.pictures.test_renderer import SMALL_VAE, numbered, small_kl, spec_of
+from tests.support.made_runs import HEIGHT, SMALL_VAE, WIDTH, write_pictures, write_run
+from tests.training.pictures.test_renderer import numbered, small_kl, spec_of
 
 
 def test_crops_are_parts_of_frames_drawn_by_seed_and_step() -> None:

@@ -1,0 +1,9 @@
+"""The node with a renderer of prompt_child.py: python -m tests.support.prompt_node --ros-args ..."""
+
+import sys
+
+from re2pix_node.render import process
+from re2pix_node.ros.node import main
+
+process.CHILD = "tests.support.prompt_child"
+sys.exit(main())
