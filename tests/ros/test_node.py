@@ -1,6 +1,7 @@
 """The real node, as a process of its own, over real DDS: forecasts, and ways to start and to end."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,22 @@ from tests.support.ros_node import ERROR, READY, Listener, listener, ros, runnin
 __all__ = ["listener", "ros"]  # fixtures
 
 
-def test_forecasts_of_a_720p_camera_at_30_hz_in_another_process(tiny: Bundle, listener: Listener) -> None:
+@dataclass
+class Filmed:
+    """What a camera in another process sent, what the node says of it, and what was heard."""
+
+    sent: list[int]
+    status: dict[str, str]
+    forecasts: list[Forecast]
+    masks: list[Image]
+    features: list[FeatureMap]
+
+    def count(self, what: str) -> int:
+        return int(self.status[what])
+
+
+def film(tiny: Bundle, listener: Listener) -> Filmed:
+    """Five seconds of a 720p camera at 30 Hz."""
     forecasts = listener.listen(Forecast, "forecast")
     masks = listener.listen(Image, "h2/segmentation")
     features = listener.listen(FeatureMap, "h3/features")
@@ -28,16 +44,27 @@ def test_forecasts_of_a_720p_camera_at_30_hz_in_another_process(tiny: Bundle, li
         sent = json.loads(camera.communicate()[0])
         assert camera.returncode == 0
         listener.wait_settled()
-    received = int(listener.status["frames received"])
-    overtaken = int(listener.status["frames overtaken"])
-    print(f"{len(sent)} sent, {received} received, {overtaken} overtaken, {len(forecasts)} forecasts,", end=" ")
-    print(f"latency {listener.status['latency p50 (ms)']} ms, p99 {listener.status['latency p99 (ms)']} ms")
-    # Best effort over shared memory loses nothing here (without its profile 98%); a node that has to wait half a second
-    # for a processor loses some, and overtakes many.
-    assert received >= 0.5 * len(sent)
+    return Filmed(sent, listener.status, forecasts, masks, features)
+
+
+@pytest.mark.long  # wants the machine for itself
+def test_of_a_camera_nothing_is_lost_and_next_to_nothing_overtaken(tiny: Bundle, listener: Listener) -> None:
+    filmed = film(tiny, listener)
+    # Best effort, but over shared memory: without config/fastdds.xml 98% are lost.
+    assert filmed.count("frames received") == len(filmed.sent)
+    assert filmed.count("frames overtaken") <= 0.05 * len(filmed.sent)
+    assert len(filmed.forecasts) == filmed.count("forecasts published") >= 0.8 * len(filmed.sent)
+
+
+def test_forecasts_of_a_720p_camera_at_30_hz_in_another_process(tiny: Bundle, listener: Listener) -> None:
+    filmed = film(tiny, listener)
+    sent, forecasts, masks, features = filmed.sent, filmed.forecasts, filmed.masks, filmed.features
+    # A busy machine has frames overtaken, which is for the test above; they arrive nevertheless.
+    assert filmed.count("frames received") >= 0.9 * len(sent)
+    ended = filmed.count("frames overtaken") + filmed.count("frames without context")
+    assert filmed.count("forecasts published") == filmed.count("frames received") - ended
+    assert len(forecasts) >= 0.9 * filmed.count("forecasts published") > 0
     stamps = [stamp_of(message.header) for message in forecasts]
-    assert len(stamps) == received - overtaken - int(listener.status["frames without context"])
-    assert len(stamps) >= 0.2 * len(sent)
     assert set(stamps) <= set(sent)
     assert stamps == sorted(stamps)
     for message in forecasts:
@@ -57,8 +84,9 @@ def test_forecasts_of_a_720p_camera_at_30_hz_in_another_process(tiny: Bundle, li
             < message.age.sec * 10**9 + (message.age.nanosec)
         )
         assert {"h2/segmentation", "h3/features"} == set(message.outputs)
-    assert [stamp_of(mask.header) for mask in masks] == stamps
-    assert [stamp_of(feature.header) for feature in features] == stamps
+    for messages in (masks, features):
+        assert {stamp_of(message.header) for message in messages} <= set(sent)
+        assert len(messages) >= 0.9 * filmed.count("forecasts published")
     assert np.isfinite(features_of(features[-1])).all()
     assert set(np.unique(mask_of(masks[-1]))) <= {0, 2, 8, 10, 13}
     assert len(np.unique(mask_of(masks[-1]))) >= 3
@@ -78,22 +106,29 @@ def test_compressed_images_are_taken_too(tiny: Bundle, listener: Listener) -> No
         assert {message.spacing.nanosec for message in forecasts} == {200_000_000}
 
 
-@pytest.mark.parametrize(
-    ("parameters", "expected"),
-    [
-        ({"bundle": "/nowhere/at/all"}, "/nowhere/at/all: there is no such folder"),
-        ({"precision": "bf16", "engine": "onnxruntime"}, "this machine does not offer it, only fp32"),
-        ({"horizons": "[1, 7]"}, "horizons names h7, but tiny has h0 to h3"),
-        ({"qos_overrides./NAME/input/image.subscription.reliability": "perhaps"}, "`perhaps`"),
-    ],
-)
-def test_what_cannot_start_is_said_in_diagnostics(
-    tiny: Bundle, listener: Listener, parameters: dict[str, str], expected: str
-) -> None:
-    values = {name.replace("/NAME", listener.name): value for name, value in parameters.items()}
-    with running_node(listener.namespace, **{"bundle": tiny.path, **values}) as process:
-        assert listener.wait(lambda: expected in listener.message, READY), listener.message
-        assert listener.level == ERROR
+def test_what_cannot_start_is_said_in_diagnostics_until_it_is_mended(tiny: Bundle, listener: Listener) -> None:
+    with running_node(listener.namespace, bundle="/nowhere/at/all") as process:
+
+        def is_said(expected: str) -> bool:
+            return listener.wait(lambda: expected in listener.message and listener.level == ERROR, READY)
+
+        assert is_said("/nowhere/at/all: there is no such folder"), listener.message
+        for values, expected in (
+            ({"bundle": str(tiny.path), "precision": "bf16", "engine": "onnxruntime"}, "does not offer it, only fp32"),
+            ({"precision": "auto", "horizons": [1, 7]}, "horizons names h7, but tiny has h0 to h3"),
+        ):
+            assert all(listener.set(*value).successful for value in values.items())
+            assert not listener.change("configure")
+            assert is_said(expected), listener.message
+        assert listener.set("horizons", [1, 3]).successful
+        assert listener.change("configure")
+        assert process.poll() is None
+
+
+def test_a_qos_override_that_makes_no_sense_is_said_in_diagnostics(tiny: Bundle, listener: Listener) -> None:
+    override = {f"qos_overrides.{listener.name}/input/image.subscription.reliability": "perhaps"}
+    with running_node(listener.namespace, bundle=tiny.path, **override) as process:
+        assert listener.wait(lambda: "`perhaps`" in listener.message and listener.level == ERROR, READY)
         assert process.poll() is None
 
 
@@ -111,10 +146,8 @@ def test_a_damaged_bundle_is_refused_by_name(tiny: Bundle, listener: Listener, t
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-p", "engine:=abacus"], "engine"),
-        (["-p", "max_rate:=-3"], "max_rate"),
-        (["-p", "threads:=many"], "threads"),
-        (["-p", "nonsense"], "nonsense"),
+        (["-p", "engine:=abacus"], "engine"),  # refused by us: all values are in test_declared.py
+        (["-p", "nonsense"], "nonsense"),  # and by ROS
     ],
 )
 def test_a_bad_value_at_start_is_one_line_and_exit_code_2(arguments: list[str], expected: str) -> None:
