@@ -1,6 +1,7 @@
 """Raw images: every encoding against a reference of its own."""
 
 import array
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +17,9 @@ from re2pix_node.imaging.decode import ENCODINGS, decode, decode_image
 BYTES_PER_PIXEL = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "mono16": 2} | {
     encoding: 1 if encoding.startswith(("nv", "bayer")) else 2 for encoding in ENCODINGS[6:]
 }
-SIZES = [(4, 4), (6, 10), (48, 64), (30, 34)]
-ODD_SIZES = [(1, 1), (1, 7), (5, 1), (3, 3), (7, 5), (61, 83)]
+# One at the least, and one that is no multiple of what registers hold.
+SIZES = [(4, 4), (30, 34)]
+ODD_SIZES = [(1, 1), (1, 7), (5, 1), (61, 83)]
 
 
 def image_message(encoding, rows, height=None, padding=0, is_bigendian=0):
@@ -51,11 +53,15 @@ def is_picture(picture, height, width):
 # Colour order and depth
 
 
-@pytest.mark.parametrize(("height", "width"), SIZES + ODD_SIZES)
 @pytest.mark.parametrize(
     ("encoding", "order"), [("rgb8", "rgb"), ("bgr8", "bgr"), ("rgba8", "rgba"), ("bgra8", "bgra")]
 )
-def test_colour_orders(encoding, order, height, width):
+def test_colour_orders(encoding, order):
+    for height, width in SIZES + ODD_SIZES:
+        check_colour_order(encoding, order, height, width)
+
+
+def check_colour_order(encoding, order, height, width):
     rgb = random_rgb(height, width)
     channels = dict(zip("rgba", [*np.moveaxis(rgb, -1, 0), np.full((height, width), 77, np.uint8)], strict=True))
     picture = decode_image(image_message(encoding, np.stack([channels[c] for c in order], axis=-1)))
@@ -63,16 +69,15 @@ def test_colour_orders(encoding, order, height, width):
     assert np.array_equal(picture, rgb)
 
 
-@pytest.mark.parametrize(("height", "width"), SIZES + ODD_SIZES)
-def test_mono8_is_grey(height, width):
-    grey = random_rgb(height, width)[:, :, 0]
-    picture = decode_image(image_message("mono8", grey))
-    assert is_picture(picture, height, width)
-    assert np.array_equal(picture, np.dstack([grey] * 3))
+def test_mono8_is_grey():
+    for height, width in SIZES + ODD_SIZES:
+        grey = random_rgb(height, width)[:, :, 0]
+        picture = decode_image(image_message("mono8", grey))
+        assert is_picture(picture, height, width)
+        assert np.array_equal(picture, np.dstack([grey] * 3))
 
 
-@pytest.mark.parametrize("padding", [0, 1, 6])
-@pytest.mark.parametrize(("order", "is_bigendian"), [("<u2", 0), (">u2", 1)])
+@pytest.mark.parametrize(("order", "is_bigendian", "padding"), [("<u2", 0, 1), (">u2", 1, 6)])
 def test_mono16_keeps_the_whole_range_rounded_in_both_byte_orders(order, is_bigendian, padding):
     levels = np.arange(65536).reshape(128, 512)
     picture = decode_image(image_message("mono16", levels.astype(order), padding=padding, is_bigendian=is_bigendian))
@@ -97,11 +102,15 @@ def random_planes(height, width, chroma_height):
     return draw(16, 236, (height, width)), draw(16, 241, chroma_size), draw(16, 241, chroma_size)
 
 
-@pytest.mark.parametrize(("height", "width"), [*SIZES, (1, 2), (7, 6), (61, 82)])
 @pytest.mark.parametrize(
     ("encoding", "order"), [("uyvy", "uyvy"), ("yuv422", "uyvy"), ("yuyv", "yuyv"), ("yuv422_yuy2", "yuyv")]
 )
-def test_packed_yuv(encoding, order, height, width):
+def test_packed_yuv(encoding, order):
+    for height, width in [*SIZES, (1, 2), (61, 82)]:
+        check_packed_yuv(encoding, order, height, width)
+
+
+def check_packed_yuv(encoding, order, height, width):
     y, u, v = random_planes(height, width, height)
     lumas = iter([y[:, 0::2], y[:, 1::2]])
     quads = np.dstack([{"u": u, "v": v}[letter] if letter != "y" else next(lumas) for letter in order])
@@ -111,10 +120,14 @@ def test_packed_yuv(encoding, order, height, width):
     assert np.abs(picture - expected).max() <= 2
 
 
-@pytest.mark.parametrize(("height", "width"), [*SIZES, (2, 2), (2, 14), (62, 6)])
-@pytest.mark.parametrize("padding", [0, 3, 8])
+@pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize("encoding", ["nv12", "nv21"])
-def test_planar_yuv(encoding, padding, height, width):
+def test_planar_yuv(encoding, padding):
+    for height, width in [*SIZES, (2, 2), (2, 14), (62, 6)]:
+        check_planar_yuv(encoding, padding, height, width)
+
+
+def check_planar_yuv(encoding, padding, height, width):
     y, u, v = random_planes(height, width, height // 2)
     pairs = np.dstack([u, v] if encoding == "nv12" else [v, u]).reshape(height // 2, width)
     rows = np.vstack([y, pairs]).astype(np.uint8)
@@ -137,18 +150,18 @@ def mosaic_of(rgb, pattern):
     return mosaic
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 3), (4, 4), (5, 8), (7, 3), (61, 83)])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_bayer_mosaic_of_one_colour(pattern, height, width):
-    rgb = np.full((height, width, 3), (200, 100, 30), np.uint8)
-    picture = decode_image(image_message(f"bayer_{pattern}8", mosaic_of(rgb, pattern)))
-    assert is_picture(picture, height, width)
-    assert np.array_equal(picture, rgb)
+def test_bayer_mosaic_of_one_colour(pattern):
+    for height, width in [(3, 3), (4, 4), (5, 8), (61, 83)]:
+        rgb = np.full((height, width, 3), (200, 100, 30), np.uint8)
+        picture = decode_image(image_message(f"bayer_{pattern}8", mosaic_of(rgb, pattern)))
+        assert is_picture(picture, height, width)
+        assert np.array_equal(picture, rgb)
 
 
-@pytest.mark.parametrize(("height", "width"), [(6, 6), (9, 20), (40, 31)])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_bayer_mosaic_of_a_colour_gradient(pattern, height, width):
+def test_bayer_mosaic_of_a_colour_gradient(pattern):
+    height, width = 40, 31
     row, column = np.mgrid[:height, :width]
     rgb = np.dstack([6 * column, 5 * row, 250 - 3 * row - 2 * column]).astype(np.uint8)
     picture = decode_image(image_message(f"bayer_{pattern}8", mosaic_of(rgb, pattern)))
@@ -178,16 +191,16 @@ def test_row_padding_does_not_show(encoding, height, width, padding, last_paddin
     assert np.array_equal(picture, decode_image(plain))
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: array.array("B", data)])
-def test_any_buffer_will_do(kind, encoding):
-    message = random_message(encoding, 6, 8, padding=2)
-    expected = decode_image(message).copy()
-    message.data = kind(message.data.tobytes())
-    assert np.array_equal(decode(message), expected)
+def test_any_buffer_will_do(kind):
+    for encoding in ENCODINGS:
+        message = random_message(encoding, 6, 8, padding=2)
+        expected = decode_image(message).copy()
+        message.data = kind(message.data.tobytes())
+        assert np.array_equal(decode(message), expected), encoding
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", ["rgb8", "nv12"])  # the message's fields do not depend on the encoding
 def test_messages_of_rclpy_and_rosbags(encoding):
     plain = random_message(encoding, 6, 8, padding=3)
     from_ros = sensor_msgs.msg.Image(
@@ -200,18 +213,17 @@ def test_messages_of_rclpy_and_rosbags(encoding):
     assert np.array_equal(decode(from_bag), decode_image(plain))
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("padding", [0, 4])
-def test_only_rgb8_without_padding_shares_the_messages_memory(encoding, padding):
-    message = random_message(encoding, 4, 6, padding)
-    picture = decode_image(message)
-    before = picture.copy()
-    message.data += 50
-    if encoding == "rgb8" and padding == 0:
-        assert np.array_equal(picture, message.data.reshape(4, 6, 3))
-        assert not picture.flags.writeable
-    else:
-        assert np.array_equal(picture, before)
+def test_only_rgb8_without_padding_shares_the_messages_memory():
+    for encoding, padding in itertools.product(ENCODINGS, (0, 4)):
+        message = random_message(encoding, 4, 6, padding)
+        picture = decode_image(message)
+        before = picture.copy()
+        message.data += 50
+        if encoding == "rgb8" and padding == 0:
+            assert np.array_equal(picture, message.data.reshape(4, 6, 3))
+            assert not picture.flags.writeable
+        else:
+            assert np.array_equal(picture, before), (encoding, padding)
 
 
 WRONG_MESSAGES = [
