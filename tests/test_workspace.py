@@ -123,6 +123,7 @@ def node(built: Path, tiny: Bundle, listener: Listener) -> Iterator["subprocess.
         stop(process)
 
 
+@pytest.mark.long
 def test_a_clone_built_by_the_readme_forecasts(
     node: "subprocess.Popen[str]",
     built: Path,
