@@ -20,10 +20,10 @@ ARGUMENTS: tuple[tuple[str, str, str], ...] = (
     ("camera_info", "", "Topic of the camera's calibration; empty: camera_info beside the images"),
     ("image_transport", "", "Type of the images: raw or compressed"),
     ("bundle", "", "Folder of the model bundle, or the name of one that ships"),
-    ("engine", "", "What runs the model: auto, or one that `re2pix doctor` names"),
+    ("engine", "", "Engine that runs the model: auto, or one that `re2pix doctor` lists"),
     ("autostart", "", "true: configure and activate at start; false: wait for `ros2 lifecycle set`"),
     ("use_sim_time", "", "true: time comes from /clock"),
-    ("params_file", "", "YAML file of parameters, as config/re2pix_node.yaml; arguments given here win over it"),
+    ("params_file", "", "YAML file of parameters, like config/re2pix_node.yaml; arguments given here win over it"),
     ("namespace", "", "Namespace of the node"),
     ("name", "re2pix_node", "Name of the node"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
@@ -43,7 +43,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _environment() -> list[SetEnvironmentVariable]:
-    """What scripts/env.sh sets, for this node and all that is launched after it; values of the user's are kept."""
+    """The environment of scripts/env.sh, for this node and all launched after it; the user's values are kept."""
     return [
         _unless_set("FASTRTPS_DEFAULT_PROFILES_FILE", str(PROFILE)),
         # The same by its name since Fast DDS 3.
@@ -63,7 +63,7 @@ def _node(context: LaunchContext) -> list[Node]:
         Node(
             package="re2pix_node",
             executable="re2pix_node",
-            # Both are named: only parameters of the full name win over a file that has them under the full name.
+            # Set both: only parameters under the full name win over a file that uses the full name.
             name=value["name"],
             namespace=value["namespace"],
             parameters=_parameters(value),
@@ -87,7 +87,7 @@ def _flag(name: str, value: str) -> bool:
 
 
 def _file(path: str) -> list[str]:
-    # launch itself would go on without a file that is not there.
+    # launch itself would ignore a missing file.
     if path and not Path(path).is_file():
         raise RuntimeError(f"params_file:={path} is not a file")
     return [path] if path else []
@@ -95,7 +95,7 @@ def _file(path: str) -> list[str]:
 
 def _remappings(image: str, camera_info: str) -> list[tuple[str, str]]:
     if image and not camera_info:
-        # As image_transport has it: /camera/image and /camera/image/compressed go with /camera/camera_info.
+        # As in image_transport: /camera/image and /camera/image/compressed belong to /camera/camera_info.
         camera_info = "/".join([*image.removesuffix("/compressed").split("/")[:-1], "camera_info"])
     topics = {"~/input/image": image, "~/input/camera_info": camera_info}
     return [(ours, theirs) for ours, theirs in topics.items() if theirs]

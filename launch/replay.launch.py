@@ -1,8 +1,8 @@
-"""Plays a bag through the forecast node, and ends with it:
+"""Plays a bag through the forecast node and ends with the bag:
 
     ros2 launch re2pix_node replay.launch.py bag:=data/drive_90002 topic:=/camera/image/compressed
 
-Takes the arguments of forecast.launch.py, too.
+It also takes the arguments of forecast.launch.py.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ from launch_ros.substitutions import ExecutableInPackage
 HERE = Path(__file__).resolve().parent
 QOS_OVERRIDES = HERE.parent / "config" / "qos_overrides.yaml"
 LOOK_AGAIN = 0.2  # s
-LAST_FORECAST = 1.0  # s in which what the last frames lead to still comes out
+LAST_FORECAST = 1.0  # s for the forecasts of the last frames to come out
 
 REQUIRED = {
     "bag": "The recording: a rosbag2 folder, or an .mcap file",
@@ -39,12 +39,12 @@ REQUIRED = {
 # name, default, description
 OPTIONAL = (
     ("rate", "1.0", "2.0 plays twice as fast"),
-    ("loop", "false", "true: start over at the end"),
-    ("player", "auto", "rosbag2, re2pix (plays the images only), or auto: rosbag2 where it is installed"),
-    ("qos_overrides", str(QOS_OVERRIDES), "QoS of what rosbag2 plays, by topic"),
+    ("loop", "false", "true: start again at the end"),
+    ("player", "auto", "rosbag2, re2pix (plays the images only), or auto: rosbag2 if it is installed"),
+    ("qos_overrides", str(QOS_OVERRIDES), "QoS of the topics that rosbag2 plays"),
     # Of forecast.launch.py, with other defaults.
-    ("image", LaunchConfiguration("topic"), "As topic: where a replay takes the images from"),
-    ("image_transport", "", "Type of the images: raw or compressed; empty: as the name of the topic ends"),
+    ("image", LaunchConfiguration("topic"), "The same as topic: where a replay takes the images from"),
+    ("image_transport", "", "Type of the images: raw or compressed; empty: by the end of the topic's name"),
     ("use_sim_time", "true", "true: time comes from the recording"),
 )
 
@@ -63,18 +63,18 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _aim(context: LaunchContext) -> list[Action]:
-    """Makes the node take its images from the recorded topic."""
+    """Make the node take its images from the recorded topic."""
     value = context.launch_configurations
     if value["image"] != value["topic"]:
-        raise RuntimeError(f"image:={value['image']} has no place in a replay: topic:= says where the images are")
+        raise RuntimeError(f"image:={value['image']} is not possible in a replay: topic:= says where the images are")
     compressed = not value["image_transport"] and value["topic"].endswith("/compressed")
     return [SetLaunchConfiguration("image_transport", "compressed")] if compressed else []
 
 
 def _play_when_active(context: LaunchContext) -> list[Action]:
-    """The player, once the node listens: it subscribes when it is activated. Until then, another look a little later.
+    """Start the player when the node has subscribed, which it does when activated. Until then look again later.
 
-    Asking the graph cannot miss the moment; the event of the transition can be over before launch is connected.
+    Asking the graph cannot miss that moment; the event of the transition can be over before launch is connected.
     """
     value = context.launch_configurations
     listening = {info.node_name for info in get_ros_node(context).get_subscriptions_info_by_topic(value["topic"])}
@@ -102,7 +102,7 @@ def _rosbag2(value: dict[str, str]) -> list[object]:
         *("ros2", "bag", "play", value["bag"]),
         *("--topics", value["topic"], _camera_info(value)),
         *("--qos-profile-overrides-path", value["qos_overrides"]),
-        # Publishers and subscribers need a moment to find each other; and there is no keyboard below launch.
+        # Publishers and subscribers need a moment to find each other; and launch has no keyboard.
         *("--delay", "1.0", "--disable-keyboard-controls"),
     ]
 
@@ -119,7 +119,7 @@ def _camera_info(value: dict[str, str]) -> str:
 
 
 def _end(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """The bag has ended, or the node has: the one is of no use without the other."""
+    """End the launch when the bag or the node has ended: each is useless without the other."""
     if context.is_shutdown:
         return []
     return [TimerAction(period=LAST_FORECAST, actions=[Shutdown(reason=f"{event.process_name} has ended")])]

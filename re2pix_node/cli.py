@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from re2pix_node import __version__
 from re2pix_node.errors import BAD_INPUT, Re2pixError
 
-# Each module has add_arguments(parser) and run(options) -> exit code. Only the one that is asked for is imported:
-# `re2pix doctor` runs where what the others need is missing.
+# Each module has add_arguments(parser) and run(options) -> exit code. Only the requested one is imported, so that
+# `re2pix doctor` runs where the requirements of the others are missing.
 COMMANDS = {
     "demo": ("re2pix_node.commands.demo", "play a drive through the real node over ROS 2, and show what comes back"),
     "play": ("re2pix_node.commands.play", "play a camera of a recording onto a ROS topic, as a camera would"),
@@ -37,7 +37,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; what is wrong with its input is one line and exit code 2."""
+    """Run a command. A fault in its input gives one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words else ""
     try:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"re2pix {command}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output left, as `head` does. What is still buffered must not raise again at exit.
+        # The reader of our output has closed it, as `head` does. Buffered output must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -1,4 +1,4 @@
-"""An engine that is being built, as a bar on the terminal."""
+"""A progress bar for an engine that is being built."""
 
 import time
 
@@ -10,7 +10,7 @@ LAYOUT = "{percentage:3.0f}%|{bar:30}| {elapsed} {desc}"
 
 
 def wait_in_sight(build: BuildInProgress) -> None:
-    """Until it is done; whoever interrupts the waiting ends the build."""
+    """Wait until the build is done; an interrupt ends the build."""
     try:
         with tqdm(total=100, bar_format=LAYOUT, leave=False, disable=None) as bar:
             while not build.done():

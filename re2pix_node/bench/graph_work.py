@@ -1,4 +1,4 @@
-"""How much work a graph is: its arithmetic, and the memory it must touch at least once. Needs the onnx package."""
+"""The work of a graph: its arithmetic, and the memory that it must touch at least once. Needs the onnx package."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class GraphWork:
-    """What one run of a graph asks of a machine."""
+    """The work of one run of a graph."""
 
     flops: int  # two for each multiply-add of MatMul, Gemm and Conv
-    weights: int  # elements of floating point
+    weights: int  # floating-point elements
     other: int  # bytes of all other constants, of inputs and of outputs
 
     def bytes(self, precision: str) -> int:
-        """Everything read or written once, with the weights in this precision."""
+        """Bytes to read and write everything once, with the weights in this precision."""
         return self.weights * (4 if precision == "fp32" else 2) + self.other
 
 
 def graph_work(data: bytes) -> GraphWork | None:
-    """None where the graph leaves shapes open that the arithmetic depends on."""
+    """The work of a graph; None if the arithmetic depends on shapes that the graph leaves open."""
     import onnx
 
     model = onnx.load_from_string(data)
@@ -44,7 +44,7 @@ def graph_work(data: bytes) -> GraphWork | None:
     shapes = _shapes(graph) | {name: tuple(tensor.dims) for name, tensor in constants.items()}
     try:
         flops = sum(FLOPS[node.op_type](node, shapes) for node in graph.node if node.op_type in FLOPS)
-    except KeyError:  # a shape that is not known
+    except KeyError:  # an unknown shape
         return None
     return GraphWork(flops, weights, other)
 
@@ -74,7 +74,7 @@ def _size(kind: int, shape: "list[int]") -> int:
 
 
 def _shapes(graph: "onnx.GraphProto") -> Shapes:
-    """Of tensors whose shape is known in full."""
+    """The shapes of all tensors whose shape is completely known."""
     shapes = {}
     for value in (*graph.input, *graph.output, *graph.value_info):
         dimensions = value.type.tensor_type.shape.dim

@@ -1,4 +1,4 @@
-"""What machine this is, as far as it explains how fast it is."""
+"""Describes this machine, as far as it explains its speed."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ BOARD = Path("/proc/device-tree/model")  # "NVIDIA Jetson AGX Orin Developer Kit
 
 
 def describe_machine() -> dict[str, object]:
-    """Plain values for JSON; what this machine does not have is None."""
+    """Plain values for JSON; None for anything that this machine does not have."""
     return {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
@@ -48,7 +48,7 @@ def _text(path: Path) -> str | None:
 
 
 def _power_mode() -> str | None:
-    """As a Jetson calls it: "NV Power Mode: MAXN, 0"."""
+    """The power mode of a Jetson: "NV Power Mode: MAXN, 0"."""
     tool = shutil.which("nvpmodel")
     if tool is None:
         return None

@@ -1,4 +1,4 @@
-"""Times, memory and share of the possible, of a bundle on every engine of this machine."""
+"""Measures time, memory and share of the possible speed of a bundle on every engine of this machine."""
 
 import importlib.util
 import multiprocessing
@@ -23,7 +23,7 @@ from re2pix_node.engines import RUNTIMES
 from re2pix_node.engines.base import Runtime, one_line
 from re2pix_node.errors import EngineError
 
-WARM_UP = 3  # runs, or as many as are measured where those are fewer
+WARM_UP = 3  # runs, but at most as many as are measured
 GRAPHS = ("encode", "forecast")
 
 Figures = dict[str, Any]
@@ -32,7 +32,7 @@ Works = dict[str, GraphWork]
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What to measure, whatever the bundle."""
+    """What to measure, for any bundle."""
 
     engine: str
     precision: str
@@ -41,7 +41,7 @@ class BenchPlan:
 
 
 def bench(bundle: Bundle, plan: BenchPlan) -> Figures:
-    """Every engine's figures; EngineError where none can be had."""
+    """The figures of every engine; EngineError if no engine gives any."""
     works = _works(bundle)
     passed_over: list[str] = []
     with tempfile.TemporaryDirectory(prefix="re2pix-bench-") as folder, ExitStack() as stack:
@@ -71,10 +71,10 @@ def bench(bundle: Bundle, plan: BenchPlan) -> Figures:
 
 
 def _works(bundle: Bundle) -> Works:
-    """Of those graphs where it can be counted."""
+    """The work of each graph whose work can be counted."""
     if importlib.util.find_spec("onnx") is None:
         return {}
-    # In a process that ends: large graphs leave a gigabyte behind, which the engines may need.
+    # In a child process: large graphs leave a gigabyte allocated, which the engines may need.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         counted = {graph: pool.submit(_work, bundle, graph).result() for graph in GRAPHS}
     return {graph: work for graph, work in counted.items() if work}
@@ -90,7 +90,7 @@ def _chosen(plan: BenchPlan, passed_over: list[str]) -> Iterator[tuple[Runtime, 
             continue
         try:
             offered = runtime.precisions()
-        except Exception as error:  # not installed, or broken in a way of its own
+        except Exception as error:  # not installed, or broken in any way
             passed_over.append(f"{runtime.name}: {one_line(error)}")
             continue
         if plan.precision not in ("auto", *offered):
@@ -101,18 +101,18 @@ def _chosen(plan: BenchPlan, passed_over: list[str]) -> Iterator[tuple[Runtime, 
 
 
 def have_built(runtime: Runtime, bundle: Bundle, precision: str) -> None:
-    """Waits for engines that must be built first, in plain sight."""
+    """Build the engines that do not exist yet, with progress."""
     if runtime.ready is None or runtime.start_build is None or runtime.ready(bundle, precision):
         return
     name = bundle.manifest.name
-    print(f"{runtime.name} {precision}: building {name}, once and for all; this can take minutes", flush=True)
+    print(f"{runtime.name} {precision}: building {name}, once; this can take minutes", flush=True)
     build = runtime.start_build(bundle, precision)
     wait_in_sight(build)
     build.result()
 
 
 def _measure(workers: Sequence[Worker], runs: int, passed_over: list[str]) -> dict[Worker, dict[str, list[float]]]:
-    """Engines take turns, so that whatever slows the machine for a while slows all of them."""
+    """Measure the engines in turns, so that a slow moment of the machine affects all of them."""
     times: dict[Worker, dict[str, list[float]]] = {worker: {stage: [] for stage in STAGES} for worker in workers}
     warm_up = min(WARM_UP, runs)
     layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining} in turns"
@@ -145,13 +145,13 @@ def _row(worker: Worker, times: dict[str, list[float]], works: Works, folder: Pa
     row["memory_bytes"] = {"host": memory.host, "gpu": memory.gpu}
     try:
         row |= _against_the_roof(worker, row, works, folder)
-    except EngineError as error:  # what was measured stays
+    except EngineError as error:  # keep what was measured
         passed_over.append(f"{task}: no roofline: {error}")
     return row
 
 
 def _against_the_roof(worker: Worker, row: Figures, works: Works, folder: Path) -> Figures:
-    """The share of what the engine and the memory can do at best that each stage reached."""
+    """The share of the best possible speed of engine and memory that each stage reached."""
     if not works:
         return {}
     on_gpu = row["memory_bytes"]["gpu"] is not None

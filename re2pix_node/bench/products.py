@@ -1,4 +1,4 @@
-"""A bundle that is nothing but products of matrices: what an engine is best at, through the engine itself."""
+"""A bundle with nothing but matrix products, to measure the best rate of an engine through the engine itself."""
 
 import itertools
 from dataclasses import dataclass
@@ -40,17 +40,17 @@ class Products:
         return 2 * self.side**3 * self.layers
 
 
-# Large enough to keep all cores busy, small enough for a CPU to do in a second.
+# Large enough to keep all cores busy, small enough to take a CPU about a second.
 FOR_CPU = Products(1024, 4)
 FOR_GPU = Products(2048, 16)
 
 
 def write_products(path: Path, products: Products) -> Bundle:
-    """A bundle whose encoder is nothing but products, so that every engine can load it. Needs the onnx package."""
+    """Write a bundle whose encoder is nothing but products; every engine can load it. Needs the onnx package."""
     rng = np.random.default_rng(3)
     side, cells = products.side, [1, 1, 1, products.side]
     spread = (rng.standard_normal((3, side)) / 255).astype(np.float32)
-    # Neither grows nor shrinks what it is given.
+    # The weights keep the magnitude of the input.
     weight = (rng.standard_normal((side, side)) / side**0.5).astype(np.float32)
     frame = rng.integers(0, 256, (1, 1, side, 3), np.uint8)
     features = frame.astype(np.float32) @ spread
@@ -77,7 +77,7 @@ def _encode(products: Products, spread: NDArray[Any], weight: NDArray[Any]) -> "
         helper.make_node("Cast", ["frame"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("MatMul", ["float", "spread"], ["x0"]),
         *(helper.make_node("MatMul", [before, "weight"], [after]) for before, after in itertools.pairwise(names)),
-        # Little comes out, and yet all has to be computed: no product of fewer rows gives the largest of each column.
+        # The output is small, but everything must be computed: fewer rows cannot give the maximum of each column.
         helper.make_node("ReduceMax", [names[-1], "rows"], ["features"], keepdims=1),
     ]
     side = products.side
@@ -88,7 +88,7 @@ def _encode(products: Products, spread: NDArray[Any], weight: NDArray[Any]) -> "
 
 
 def _forecast(cells: list[int]) -> "onnx.ModelProto":
-    """What a bundle must have besides; of no interest here."""
+    """The forecast graph that every bundle must have; not measured."""
     from onnx import TensorProto, helper
 
     nodes = [
@@ -130,7 +130,7 @@ def _manifest(products: Products) -> Manifest:
         schema=SCHEMA,
         name=f"products-{products.side}",
         version="1",
-        description="Products of matrices, to see how fast an engine can be.",
+        description="Matrix products, to measure how fast an engine can be.",
         licence="Apache-2.0",
         provenance=(Provenance("all weights", "random numbers", "Apache-2.0"),),
         image=ImageSpec(1, products.side),
@@ -139,6 +139,6 @@ def _manifest(products: Products) -> Manifest:
         samples=1,
         labels=LabelSpec(1, 1, (LabelClass(0, "nothing", (0, 0, 0)),)),
         graphs=Graphs(FileEntry("encode.onnx", unknown), FileEntry("forecast.onnx", unknown)),
-        # Only wild numbers are refused: this judges speed.
+        # Wide bounds: this bundle measures speed, not accuracy.
         proof=ProofSpec("proof.npz", unknown, relative_l2=0.2, cosine=0.98, agreement=1.0, confidence=0.1),
     )

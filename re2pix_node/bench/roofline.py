@@ -1,7 +1,7 @@
-"""What a machine can do at best, and how near to that a graph comes.
+"""The best possible speed of a machine, and how near a graph comes to it.
 
-The rate of matrix products is measured through the engine itself, at its precision: its roof is what it reaches with
-the layers that it is best at, and not what a data sheet says.
+The rate of matrix products is measured through the engine itself, at its precision: the roof is the rate of the layers
+that the engine computes best, not the rate in a data sheet.
 """
 
 import time
@@ -17,8 +17,8 @@ from re2pix_node.bench.products import Products
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.base import Engine
 
-COPIED = 256 << 20  # bytes: far more than any cache holds
-TRIES = 7  # of which the best counts: a roof is what can be reached
+COPIED = 256 << 20  # bytes: much larger than any cache
+TRIES = 7  # the best one counts: a roof is the best that can be reached
 COPIES_AT_ONCE = 8  # on a GPU, so that the time to launch one does not count
 
 
@@ -28,18 +28,18 @@ class Roof:
     bytes: float  # a second, read and written
 
     def least_seconds(self, work: GraphWork, precision: str) -> float:
-        """No run of the graph can take less: it computes everything, and touches all of its memory."""
+        """The lower bound for a run of the graph: it computes everything and touches all of its memory."""
         return max(work.flops / self.flops, work.bytes(precision) / self.bytes)
 
 
 def product_rate(engine: Engine, bundle: Bundle, products: Products) -> float:
-    """Operations a second of an engine that was loaded with a bundle of `write_products`."""
+    """Operations a second of an engine that has loaded a bundle of `write_products`."""
     frame = bundle.proof()["encode.frame"]
     return products.flops / _best(lambda: engine.encode(frame))
 
 
 def host_copy_rate(threads: int) -> float:
-    """Bytes a second, read and written, that `threads` copies side by side make."""
+    """Bytes a second, read and written, of `threads` parallel copies."""
     parts = [np.ones(COPIED // threads, np.uint8) for _ in range(threads)]
     targets = [np.zeros_like(part) for part in parts]
     with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,4 @@
-"""The figures of `re2pix bench`, for people."""
+"""The figures of `re2pix bench` as a table."""
 
 import textwrap
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 COLUMNS = 120
 HEADINGS = ("engine", "encode", "roof", "forecast", "roof", "end to end", "roof", "slower", "memory")
 LEGEND = (
-    "Median (p99), in ms unless it says s. End to end: a frame in, its forecast in host memory. Slower: than the "
+    "Median (p99), in ms or as marked. End to end: from a frame to its forecast in host memory. Slower: than the "
     "fastest, end to end. Memory: at most, with loading, MiB."
 )
 ROOF = (
-    "Roof: share of what is possible, which is the longer of two times: for the arithmetic at the engine's own rate of "
+    "Roof: least possible time as a share; it is the longer of two: for the arithmetic at the engine's own rate of "
     "matrix products, and for weights, inputs and outputs at the speed of copies. Here these are"
 )
 NO_ROOF = "No shares of the roofline: they take the Python package onnx (pip install onnx)."
@@ -20,7 +20,7 @@ Figures = dict[str, Any]
 
 def bench_table(figures: Figures, machine: Figures, threads: int, runs: int) -> str:
     rows = [_cells(row) for row in figures["engines"]]
-    # A column that nothing is known for is left out.
+    # A column without any value is left out.
     kept = [i for i in range(len(HEADINGS)) if any(row[i] for row in rows)]
     lines = [[line[i] for i in kept] for line in (HEADINGS, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
@@ -55,7 +55,7 @@ def _engine(row: Figures) -> str:
 
 
 def _time(ms: float) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     if ms >= 10_000:
         return f"{ms / 1e3:.0f} s"
     return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 10 else f"{ms:.2f}"

@@ -1,4 +1,4 @@
-"""One engine under test, in a process of its own: its memory is its own, and a crash costs no more than its row."""
+"""One engine under test in its own process: its memory is measured alone, and a crash costs only its row."""
 
 import contextlib
 import ctypes
@@ -41,18 +41,18 @@ class BenchTask:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes that the engine took at most, loading included."""
+    """Maximum bytes that the engine took, loading included."""
 
     host: int
-    gpu: int | None  # beside CUDA's own; None for engines on the CPU
+    gpu: int | None  # without CUDA's own; None for engines on the CPU
 
 
 class Worker:
-    """The engine's process, as the benchmark sees it. Whatever fails in it is an EngineError here."""
+    """The engine's process, seen from the benchmark. Any failure in it is an EngineError here."""
 
     def __init__(self, task: BenchTask) -> None:
         self.task = task
-        context = multiprocessing.get_context("spawn")  # a fork would share the memory that is to be measured
+        context = multiprocessing.get_context("spawn")  # a fork would share the memory that we measure
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, task), daemon=True)
         self._process.start()
@@ -69,18 +69,18 @@ class Worker:
         return self._process.pid
 
     def turn(self) -> dict[str, float]:
-        """Seconds that each of STAGES took, run once."""
+        """Run each of STAGES once and return the seconds that each took."""
         return self._ask("turn")  # type: ignore[no-any-return]
 
     def memory(self) -> MemoryUse:
-        """To be asked before `roof`, which takes memory of its own."""
+        """The memory use. Call it before `roof`, which allocates more memory."""
         return self._ask("memory")  # type: ignore[no-any-return]
 
     def roof(self, folder: Path, products: Products) -> Roof:
         return self._ask("roof", folder, products)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        self._pipe.close()  # it ends when nobody can ask any more
+        self._pipe.close()  # the process ends when its pipe is closed
         self._process.join(2)
         self._process.kill()
         self._process.join()
@@ -104,7 +104,7 @@ class Worker:
 
 
 def _serve(pipe: Connection, task: BenchTask) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks, who then ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and then ends this process
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         subject = _Subject(task)
@@ -114,13 +114,13 @@ def _serve(pipe: Connection, task: BenchTask) -> None:
             pipe.send(("", getattr(subject, name)(*arguments)))
     except EOFError:
         return
-    except Exception as error:  # all of them are the asker's to tell
+    except Exception as error:  # the parent reports all of them
         with contextlib.suppress(BrokenPipeError):
             pipe.send((one_line(error), None))
 
 
 def _end_with_the_parent() -> None:
-    """A run can take a minute and hold gigabytes: nothing is to go on when nobody waits for it."""
+    """End this process with its parent: a run can take a minute and gigabytes, and must not continue alone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -133,7 +133,7 @@ class _Subject:
     def __init__(self, task: BenchTask) -> None:
         self._runtime = next(runtime for runtime in RUNTIMES if runtime.name == task.engine)
         self._task = task
-        # Not `read_bundle`, which holds the graphs for a while: the memory of that would hide the engine's.
+        # Not `read_bundle`, which holds the graphs for a while: that memory would hide the engine's.
         bundle = Bundle(task.bundle, read_manifest(task.bundle))
         self._inputs = bundle.proof()
         self._host_before = _memory_line("VmRSS")
@@ -174,7 +174,7 @@ class _Subject:
         return Roof(product_rate(engine, bundle, products), copies)
 
     def _observe(self) -> object:
-        """A frame as the node has it after decoding, into a forecast in host memory."""
+        """From a decoded frame, as in the node, to a forecast in host memory."""
         self._stamp += self._stride
         return self._pipeline.observe(self._inputs["encode.frame"][0], self._stamp)
 
@@ -186,13 +186,13 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _memory_line(name: str) -> int:
-    """Of this process: VmRSS is what it has, VmHWM the most it ever had."""
+    """A line of this process's status: VmRSS is its memory now, VmHWM its maximum so far."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
 def _gpu_memory(gpu: cuda.Cuda | None) -> int:
-    """Bytes of the GPU's memory that are in use, by whomever: the driver tells no more."""
+    """Bytes of the GPU's memory in use by all programs; the driver gives no other figure."""
     if gpu is None:
         return 0
     gpu.enter()

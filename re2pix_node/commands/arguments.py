@@ -7,16 +7,16 @@ from re2pix_node.pipeline.model_choice import ModelChoice
 
 
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
-    """--bundle, and what it is run with."""
+    """Add --bundle and the options of its engine."""
     add_bundle_argument(parser)
     parser.add_argument("--engine", default="auto", help="auto (default), tensorrt, openvino or onnxruntime")
     parser.add_argument("--precision", default="auto", help="auto (default), fp16, bf16 or fp32")
     add_threads_argument(parser)
-    parser.add_argument("--fit", help="crop, stretch or pad frames to fit the model (default: as the bundle says)")
+    parser.add_argument("--fit", help="crop, stretch or pad frames to the model's size (default: the bundle's)")
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=0, help="threads of the engine (0: every core)")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the engine (0: all cores)")
 
 
 def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
@@ -30,5 +30,5 @@ def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def model_choice(options: argparse.Namespace) -> ModelChoice:
-    """What `add_bundle_arguments` asked for."""
+    """The choice made by the options of `add_bundle_arguments`."""
     return ModelChoice(options.bundle, options.engine, options.precision, options.threads, options.fit)

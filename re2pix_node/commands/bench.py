@@ -1,4 +1,4 @@
-"""`re2pix bench`: times, memory and share of the possible, of a bundle on every engine of this machine."""
+"""`re2pix bench`: time, memory and share of the possible speed of a bundle on every engine of this machine."""
 
 import argparse
 import json
@@ -27,20 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         choices=SIZES,
-        help="measure the published configuration of DINO-Foresight as well, with random weights; may be given twice",
+        help="also measure DINO-Foresight's published configuration with random weights; may be given twice",
     )
-    parser.add_argument("--engine", default="auto", choices=ENGINES, help="only this one (default: all there are)")
+    parser.add_argument(
+        "--engine", default="auto", choices=ENGINES, help="only this one (default: all on this machine)"
+    )
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="only this one (default: all)")
     add_threads_argument(parser)
     parser.add_argument("--runs", type=int, default=100, help="measured runs of each graph (default: 100)")
-    parser.add_argument("--json", type=Path, help="also write the figures, and what this machine is, to this file")
+    parser.add_argument("--json", type=Path, help="also write figures and a description of the machine to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     if options.runs < 1:
         raise Re2pixError(f"--runs must be at least 1, is {options.runs}")
-    if options.json and not options.json.absolute().parent.is_dir():  # known now, not after minutes
-        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
+    if options.json and not options.json.absolute().parent.is_dir():  # say so now, not after minutes
+        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: create it first")
     threads = options.threads or len(os.sched_getaffinity(0))
     plan = BenchPlan(options.engine, options.precision, threads, options.runs)
     bundles = [read_bundle(options.bundle), *(official_bundle(size) for size in options.official)]

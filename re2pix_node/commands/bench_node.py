@@ -1,4 +1,4 @@
-"""`re2pix bench-node`: does the node keep up with a camera, and what does ROS add to the pipeline?"""
+"""`re2pix bench-node`: does the node keep up with a camera, and how much time does ROS add to the pipeline?"""
 
 import argparse
 import dataclasses
@@ -20,7 +20,7 @@ from re2pix_node.recordings.reader import frame_rate, open_recording
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_arguments(parser)
     parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--topic", help="the camera topic, if the recording has several")
     parser.add_argument(
         "--fast",
         type=bundle_folder,
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--render",
         type=float,
         metavar="HZ",
-        help="measure instead what drawing pictures of so many forecasts a second does to forecasts: off and on in "
+        help="instead measure the effect of drawing pictures of N forecasts a second on the forecasts: off and on in "
         f"turns for --seconds, at {PACE:.0f} Hz",
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if options.render is not None and not 0 < options.render <= 60:
         raise Re2pixError(f"--render must lie above 0 and up to 60 Hz, is {options.render:g}")
     if options.json and not options.json.parent.is_dir():
-        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: make it first")
+        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: create it first")
     model = model_choice(options)
     with open_recording(options.drive) as recording:
         camera = recording.camera(options.topic)

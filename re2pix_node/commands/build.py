@@ -1,4 +1,4 @@
-"""`re2pix build`: engines ahead of time, so that no start has to wait for them."""
+"""`re2pix build`: builds engines ahead of time, so that no start has to wait for them."""
 
 import argparse
 import re
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SM",
         help="build for another GPU, by its compute capability, as sm86 or 8.6 (TensorRT-RTX only)",
     )
-    parser.add_argument("--force", action="store_true", help="build again what is there already")
+    parser.add_argument("--force", action="store_true", help="build again engines that already exist")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def _for_target(bundle: Bundle, precision: str, target: str, force: bool) -> Non
     capability = _capability(target)
     if not RTX.installed:
         raise EngineError(
-            f"--target takes TensorRT-RTX, which is not installed ({TENSORRT.title} builds for the GPU of its machine "
+            f"--target needs TensorRT-RTX, which is not installed ({TENSORRT.title} builds for the GPU of its machine "
             "only): pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings"
         )
     precision = "fp16" if precision == "auto" else precision
@@ -59,7 +59,7 @@ def _for_target(bundle: Bundle, precision: str, target: str, force: bool) -> Non
 
 
 def _for_this_machine(bundle: Bundle, precision: str, force: bool) -> None:
-    """Down the ladder, to the first that reproduces the proof."""
+    """Try the precisions in order, up to the first that reproduces the proof."""
     bindings, device = usable()
     offered = precisions()
     if precision not in ("auto", *offered):
@@ -75,7 +75,7 @@ def _for_this_machine(bundle: Bundle, precision: str, force: bool) -> None:
 
 
 def _fault(bundle: Bundle, jobs: list[EngineJob], precision: str, force: bool) -> str:
-    """Builds, loads and proves; says what went wrong, if anything did."""
+    """Build, load and prove an engine; return the fault, if there is one."""
     try:
         _build(jobs, force)
     except EngineError as error:
@@ -99,7 +99,7 @@ def _build(jobs: list[EngineJob], force: bool) -> None:
 
 
 def _capability(target: str) -> str:
-    """As "8.6", from sm86, sm_86, 86 or 8.6."""
+    """The capability as "8.6", from sm86, sm_86, 86 or 8.6."""
     found = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", target)
     if not found:
         raise Re2pixError(f"--target {target}: not a compute capability: give one as sm86 or 8.6")

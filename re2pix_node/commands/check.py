@@ -1,4 +1,4 @@
-"""`re2pix check`: what a bundle is, and which engines of this machine reproduce it."""
+"""`re2pix check`: describes a bundle, and shows which engines of this machine reproduce it."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""`re2pix demo`: plays a drive through the real node over ROS 2, as a camera would, and shows what comes back."""
+"""`re2pix demo`: plays a drive through the real node over ROS 2, as a camera would, and shows the result."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ from re2pix_node.recordings.reader import frame_rate, open_recording
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_arguments(parser)
     parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--topic", help="the camera topic, if the recording has several")
     parser.add_argument("--out", type=Path, default=Path("re2pix-demo"), help="folder for the video and the still")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the drive to play (default: 60; 0: all of it)")
 

@@ -1,6 +1,6 @@
-"""`re2pix doctor`: what this machine can run, what is missing, and the command that adds it.
+"""`re2pix doctor`: lists what this machine can run, what is missing, and the command that adds it.
 
-Standard library only, and nothing of ours that needs more: this runs where everything else is missing.
+Standard library only, and only modules of ours that need no more: it must run where everything else is missing.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 class State(Enum):
     OK = "ok"
-    MISSING = "missing"  # without it the node cannot start
+    MISSING = "missing"  # the node cannot start without it
     WARNING = "warning"
     INFO = "info"
 
@@ -43,23 +43,23 @@ class Finding:
     topic: str
     state: State
     found: str
-    mend: str = ""  # a command, where one helps
+    mend: str = ""  # a command that fixes it, if there is one
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a probe found, or why it found nothing."""
+    """The result of a probe, or the reason why there is none."""
 
     found: str = ""
     fault: str = ""
-    absent: str = ""  # the module that is not installed, where that is the fault
+    absent: str = ""  # the missing module, if that is the fault
 
 
 Outcomes = dict[str, Outcome]
 
 
 def _message(package: str, name: str) -> str:
-    # The Python class is only half of a message; the compiled half is loaded at its first use.
+    # A message is a Python class and a compiled half, which is loaded at its first use.
     return (
         f"from {package}.msg import {name} as message\nmessage.__class__.__import_type_support__()\n"
         "if message._TYPE_SUPPORT is None: raise ImportError('its compiled half cannot be loaded')\nfound = 'loads'"
@@ -85,17 +85,17 @@ found = f"{onnxruntime.__version__} with {', '.join(onnxruntime.get_available_pr
 core = openvino.Core()
 bf16 = "native bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "no native bf16"
 found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}; {bf16} on the CPU" """,
-    # The import and no more: trt.Runtime ends the process where there is no driver.
+    # Only the import: trt.Runtime ends the process if there is no driver.
     "tensorrt": """try: import tensorrt; title, oldest = "TensorRT", (10, 3)
 except ModuleNotFoundError as absent:
     try: import tensorrt_rtx_bindings as tensorrt; title, oldest = "TensorRT-RTX", (1, 0)
     except ModuleNotFoundError: raise absent from None
 found = f"{title} {tensorrt.__version__}"
 release = tuple(map(int, tensorrt.__version__.split(".")[:2]))
-if release < oldest: raise ImportError(f"{found} is too old: 10.3 it takes")""",
+if release < oldest: raise ImportError(f"{found} is too old: 10.3 or later is needed")""",
     "cv_bridge": "import cv_bridge\nfound = 'loads'",
     "vision_msgs": _message("vision_msgs", "LabelInfo"),
-    # Importing torch takes seconds, and says no more.
+    # Importing torch would take seconds and say no more.
     "torch": "import importlib.metadata\nfound = importlib.metadata.version('torch')",
     "GPU": """import ctypes
 try: cuda = ctypes.CDLL("libcuda.so.1")
@@ -110,8 +110,8 @@ ask("cuDeviceGetName", name, 128, 0)
 found = f"{name.value.decode()}, driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}" """,
 }
 
-# A probe runs in a process of its own, because an import may end the process. It sees the modules that this one would
-# see. Its last line is the outcome, whatever else the modules print.
+# A probe runs in its own process, because an import may end the process. It imports from the same folders as this one.
+# Its last line is the outcome; the lines before it come from the modules.
 _CHILD = """
 import json, os, resource, sys
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -138,13 +138,13 @@ def _probe(code: str) -> Outcome:
         return Outcome(fault=f"loading it takes more than {PROBE_SECONDS:.0f} s")
     except OSError as error:
         return Outcome(fault=f"no process for it could be started: {error}")
-    except (IndexError, TypeError, ValueError):  # it ended before it told its outcome
+    except (IndexError, TypeError, ValueError):  # it ended before it printed its outcome
         how = f"code {ended.returncode}" if ended.returncode >= 0 else signal.strsignal(-ended.returncode)
         return Outcome(fault=f"loading it ends the process ({how}) {ended.stderr.decode(errors='replace')[-300:]}")
 
 
 def _checkout(otherwise: str) -> str:
-    """The command that brings what `make` sets up into this shell, where this file lies in a checkout."""
+    """The command that activates the checkout's environment in this shell, if this file is in a checkout."""
     if not (ROOT / "scripts/env.sh").is_file():
         return otherwise
     if not BUILT.is_file():
@@ -152,7 +152,7 @@ def _checkout(otherwise: str) -> str:
     if sys.prefix == str(ROOT / ".venv") and str(BUILT.parent / "re2pix_msgs") in os.environ.get(
         "AMENT_PREFIX_PATH", ""
     ):
-        return f"rm -r {HERE}/.venv && make -C {HERE} demo"  # all is in this shell, and yet something is broken
+        return f"rm -r {HERE}/.venv && make -C {HERE} demo"  # the environment is active, but something in it is broken
     return f". {HERE}/scripts/env.sh"
 
 
@@ -201,7 +201,7 @@ def _fast_dds_profile(path: str) -> Finding:
     found = (
         f"{PROFILE} {f'names {path}, which is not there' if path else 'is not set'}: most camera images will be lost"
     )
-    # In a checkout, or as installed: <prefix>/lib/pythonX/site-packages/re2pix_node beside <prefix>/share.
+    # In a checkout, or installed: <prefix>/lib/pythonX/site-packages/re2pix_node beside <prefix>/share.
     places = (ROOT / "config/fastdds.xml", *(up / "share/re2pix_node/config/fastdds.xml" for up in ROOT.parents[:3]))
     profile = next((place for place in places if place.is_file()), "")
     mend = f"export {PROFILE}={shlex.quote(str(profile))}" if profile else ""
@@ -259,9 +259,9 @@ def _guarded(check: Callable[[Outcomes], Iterator[Finding]], outcomes: Outcomes)
     findings: list[Finding] = []
     try:
         findings.extend(check(outcomes))
-    except Exception as error:  # an odd corner of one machine must not cost the rest of the report
+    except Exception as error:  # an unexpected fault of one probe must not stop the report
         topic = check.__name__.removeprefix("_check_").replace("_", " ")
-        findings.append(Finding(topic, State.WARNING, f"could not be looked at any further: {error!r}"))
+        findings.append(Finding(topic, State.WARNING, f"the check failed: {error!r}"))
     return findings
 
 
@@ -283,13 +283,13 @@ def print_report(findings: list[Finding]) -> None:
         wrap = textwrap.TextWrapper(COLUMNS, start, indent, break_long_words=False, break_on_hyphens=False)
         print(wrap.fill(finding.found))
         if finding.mend:
-            print(f"{indent}> {finding.mend}")  # in one line, however long, so that it can be copied
+            print(f"{indent}> {finding.mend}")  # on one line of any length, so that it can be copied
     missing = [finding.topic for finding in findings if finding.state is State.MISSING]
     print(f"The node cannot start: {', '.join(missing)}." if missing else "The node can start.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """It has no arguments."""
 
 
 def run(_: argparse.Namespace | None = None) -> int:

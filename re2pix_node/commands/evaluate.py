@@ -1,4 +1,4 @@
-"""`re2pix evaluate`: scores a bundle against baselines, on footage whose future is known."""
+"""`re2pix evaluate`: scores a bundle against baselines on footage whose future is known."""
 
 import argparse
 import dataclasses
@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="D", help="footage, see docs/data.md")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="score every N-th moment (default 1: all)")
     parser.add_argument("--labelled-only", action="store_true", help="score only moments with true labels")
-    parser.add_argument("--ignore-labels", action="store_true", help="take no label file for the truth")
+    parser.add_argument("--ignore-labels", action="store_true", help="do not use label files as the truth")
     parser.add_argument(
-        "--baselines", default="warp,warp-head,ridge", help="of warp, warp-head, ridge; or none (default: all)"
+        "--baselines", default="warp,warp-head,ridge", help="any of warp, warp-head, ridge; or none (default: all)"
     )
     parser.add_argument("--ridge-data", type=Path, nargs="+", default=[], metavar="D", help="fit the ridge on these")
     parser.add_argument("--json", type=Path, metavar="F", help="write all figures to this file")
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the table; writes the files that were asked for, over those of an earlier run."""
+    """Print the table and write the requested files; they replace those of an earlier run."""
     from re2pix_node.bundle.reader import read_bundle
     from re2pix_node.engines import open_engine
     from re2pix_node.evaluation.classes import classes_for
@@ -71,26 +71,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> tuple[str, ...]:
-    """What can be told to be wrong before hours of scoring. Gives the baselines."""
+    """Check the options before hours of scoring; return the baselines."""
     from re2pix_node.evaluation.rows import BASELINES
     from re2pix_node.imaging.geometry import FITS
 
     wanted = [] if options.baselines == "none" else [name.strip() for name in options.baselines.split(",")]
     for name in wanted:
         if name not in BASELINES:
-            raise Re2pixError(f"there is no baseline '{name}': choose of {', '.join(BASELINES)}, or none")
+            raise Re2pixError(f"there is no baseline '{name}': choose from {', '.join(BASELINES)}, or none")
     if options.every < 1:
         raise Re2pixError(f"--every must be at least 1, is {options.every}")
     if options.fit and options.fit not in FITS:
         raise Re2pixError(f"there is no fit '{options.fit}': choose one of {', '.join(FITS)}")
     for path in filter(None, (options.json, options.report)):
         if not path.parent.is_dir():
-            raise Re2pixError(f"{path}: the folder {path.parent} does not exist: make it first")
+            raise Re2pixError(f"{path}: the folder {path.parent} does not exist: create it first")
     if options.report:
         import re2pix_node.evaluation.plots  # noqa: F401  # says now, not at the end, if matplotlib is missing
     twice = {path.resolve() for path in options.data} & {path.resolve() for path in options.ridge_data}
     if twice:
-        raise Re2pixError(f"{twice.pop()}: given as --data and as --ridge-data: the ridge must learn on other clips")
+        raise Re2pixError(f"{twice.pop()}: given as --data and as --ridge-data: fit the ridge on other clips")
     return tuple(name for name in BASELINES if name in wanted)
 
 
@@ -126,8 +126,8 @@ def _unlabelled(sample: "Sample") -> "Sample":
 
 
 def _how(options: argparse.Namespace, bundle: "Bundle", engine: "Engine", model: "EvaluatedModel") -> dict[str, Any]:
-    """What was run, on what, and how fast: the rate at which frames came in and forecasts out."""
-    # The median: a first run warms up, and other work on the machine hits some runs and not others.
+    """The command, its footage and its engine, and the rate at which frames become forecasts."""
+    # The median, because a first run warms up and other work on the machine slows only some runs.
     encode, forecast = (statistics.median(model.seconds[graph]) for graph in ("encode", "forecast"))
     return {
         "command": shlex.join(["re2pix", *sys.argv[1:]]),

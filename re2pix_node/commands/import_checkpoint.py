@@ -1,4 +1,4 @@
-"""`re2pix import`: published checkpoints as bundles."""
+"""`re2pix import`: makes bundles of published checkpoints."""
 
 import argparse
 import importlib
@@ -20,20 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--head", type=Path, required=True, help="the segmentation head, head_segm_pca1152.ckpt: a bundle has masks"
     )
     kind.add_argument("-o", "--output", type=Path, required=True, help="the folder to write the bundle to")
-    kind.add_argument("--name", help="what the bundle calls itself (default: the folder's name)")
-    kind.add_argument("--force", action="store_true", help="replace the folder if there is one")
+    kind.add_argument("--name", help="name of the bundle (default: the folder's name)")
+    kind.add_argument("--force", action="store_true", help="replace an existing folder")
 
 
 def run(options: argparse.Namespace) -> int:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise Re2pixError(f"needs {', '.join(missing)}, which the node does not: pip install {' '.join(missing)}")
-    # Known now, not after minutes of work.
+    # Say so now, not after minutes of work.
     if options.output.exists() and not options.force:
         raise Re2pixError(f"{options.output}: exists already: choose another name, or replace it with --force")
     if not options.output.absolute().parent.is_dir():
-        raise Re2pixError(f"{options.output}: the folder {options.output.parent} does not exist: make it first")
-    # By name, as cli.py does: who only asks for help needs no torch, and strict typing ends where torch begins.
+        raise Re2pixError(f"{options.output}: the folder {options.output.parent} does not exist: create it first")
+    # Imported by name, so that `--help` and strict typing need no torch.
     importer = importlib.import_module("re2pix_node.nets.dino_foresight.bundle")
     name = options.name or options.output.name
     importer.import_dino_foresight(options.checkpoint, options.head, options.output, name, options.force)

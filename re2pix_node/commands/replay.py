@@ -1,4 +1,4 @@
-"""`re2pix replay`: a recording through the pipeline, into a bag of forecasts."""
+"""`re2pix replay`: runs a recording through the pipeline into a bag of forecasts."""
 
 import argparse
 import sys
@@ -19,18 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the rosbag2 folder to write")
     add_bundle_arguments(parser)
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
-    parser.add_argument("--outputs", default="segmentation,confidence", help="of segmentation, confidence, features")
+    parser.add_argument("--topic", help="the camera topic, if the recording has several")
+    parser.add_argument(
+        "--outputs", default="segmentation,confidence", help="any of segmentation, confidence, features"
+    )
     parser.add_argument("--render", action="store_true", help="also draw each forecast: a picture at every horizon")
     parser.add_argument("--video", type=Path, help="also write a preview video (.webm or .mp4)")
-    parser.add_argument("--force", action="store_true", help="replace OUT and the video where they exist")
+    parser.add_argument("--force", action="store_true", help="replace OUT and the video if they exist")
 
 
 def run(options: argparse.Namespace) -> int:
     kinds = [kind.strip() for kind in options.outputs.split(",")]
     for kind in kinds:
         if kind not in KINDS:
-            raise Re2pixError(f"there is no output '{kind}': choose of {', '.join(KINDS)}")
+            raise Re2pixError(f"there is no output '{kind}': choose from {', '.join(KINDS)}")
     bundle = read_bundle(options.bundle)
     engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
     renderer = PictureRenderer(bundle, options.threads) if options.render else None

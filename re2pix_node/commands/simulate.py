@@ -1,4 +1,4 @@
-"""`re2pix simulate`: drives through made-up streets into rosbag2 recordings."""
+"""`re2pix simulate`: records drives through made-up streets as rosbag2."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from re2pix_node.simulator.splits import SPLITS
 
 
 class SimulateError(Re2pixError):
-    """A simulation that cannot be made as it was asked for."""
+    """A simulation that cannot be made as requested."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,18 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality", type=int, default=RecordingPlan.quality, help="of the JPEGs, 1 to 100 (default: 90)"
     )
     parser.add_argument(
-        "--topics", default=",".join(TOPICS), help="what to record, of the default: %(default)s (depth is the largest)"
+        "--topics", default=",".join(TOPICS), help="topics to record, any of %(default)s (depth is the largest)"
     )
-    parser.add_argument("--force", action="store_true", help="make drives again that exist already")
+    parser.add_argument("--force", action="store_true", help="make existing drives again")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Makes the drives that are not there yet."""
+    """Make the drives that do not exist yet."""
     plan, seeds = _plan(options), _seeds(options)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SimulateError(f"{options.output}: cannot be made ({error.strerror}): choose another folder") from error
+        raise SimulateError(f"{options.output}: cannot be created ({error.strerror}): choose another folder") from error
     paths = {seed: options.output / f"drive_{seed:05d}" for seed in seeds}
     todo = {seed: path for seed, path in paths.items() if options.force or not _is_made(path)}
     frames, start = 0, time.perf_counter()
@@ -65,7 +65,7 @@ def _is_made(path: Path) -> bool:
 
 
 def _sweep(path: Path) -> None:
-    """Removes what a killed run (kill -9, power) left of this drive."""
+    """Remove the remains of this drive from a killed run (kill -9, power failure)."""
     for rest in path.parent.glob(f".partial-*-{path.name}"):
         if not Path("/proc", rest.name.split("-")[1]).exists():
             print(f"re2pix simulate: {rest}: left by a run that was killed, removed", file=sys.stderr)
@@ -75,7 +75,7 @@ def _sweep(path: Path) -> None:
 def _plan(options: argparse.Namespace) -> RecordingPlan:
     width, _, height = options.size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and all(16 <= int(side) <= 4096 for side in (width, height))):
-        raise SimulateError(f"--size {options.size}: is no size of 16x16 to 4096x4096: write it as 448x224")
+        raise SimulateError(f"--size {options.size}: is not a size from 16x16 to 4096x4096: write it as 448x224")
     if not 1 <= options.rate <= 120:
         raise SimulateError(f"--rate {options.rate:g}: is out of range: choose 1 to 120 frames a second")
     if not 1 / options.rate <= options.seconds <= 600:
@@ -85,7 +85,7 @@ def _plan(options: argparse.Namespace) -> RecordingPlan:
     topics = tuple(name.strip() for name in options.topics.split(","))
     for name in topics:
         if name not in TOPICS:
-            raise SimulateError(f"--topics: there is no '{name}': choose of {', '.join(TOPICS)}")
+            raise SimulateError(f"--topics: there is no '{name}': choose from {', '.join(TOPICS)}")
     return RecordingPlan(options.seconds, options.rate, (int(width), int(height)), options.quality, topics)
 
 
@@ -94,11 +94,11 @@ def _seeds(options: argparse.Namespace) -> range:
         first, count = options.seeds
         every = range(SPLITS["train"].start, SPLITS["test"].stop)
         if count < 1 or first not in every or first + count - 1 not in every:
-            raise SimulateError(f"--seeds {first} {count}: leaves the seeds there are: choose of 0 to {every.stop - 1}")
+            raise SimulateError(f"--seeds {first} {count}: there are no such seeds: choose from 0 to {every.stop - 1}")
         return range(first, first + count)
     name, count = options.split
     if name not in SPLITS:
-        raise SimulateError(f"--split {name}: is none: choose of {', '.join(SPLITS)}")
+        raise SimulateError(f"--split {name}: there is no such split: choose from {', '.join(SPLITS)}")
     if not count.isdecimal() or not 1 <= int(count) <= len(SPLITS[name]):
         raise SimulateError(f"--split {name} {count}: choose 1 to {len(SPLITS[name])} drives")
     return SPLITS[name][: int(count)]

@@ -1,4 +1,4 @@
-"""`re2pix soak`: the real node for hours on a looping drive; what it holds must not grow, no stamp may be wrong."""
+"""`re2pix soak`: runs the node for hours on a looping drive: its resources must not grow, no stamp may be wrong."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ from re2pix_node.recordings.reader import frame_rate, open_recording
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_arguments(parser)
     parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic; it is looped")
-    parser.add_argument("--topic", help="the camera topic, where the recording has several")
+    parser.add_argument("--topic", help="the camera topic, if the recording has several")
     parser.add_argument("--seconds", type=float, default=3600.0, help="how long (default: an hour)")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
     parser.add_argument("--log", type=Path, metavar="CSV", help="also write every sample to this file, as it is taken")
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if not (options.seconds > 0 and options.rate > 0):
         raise Re2pixError(f"--seconds and --rate must be above 0, are {options.seconds:g} and {options.rate:g}")
-    read_bundle(options.bundle)  # what is wrong with it is said before anything starts
+    read_bundle(options.bundle)  # report a fault of the bundle before anything starts
     with open_recording(options.drive) as recording:
         topic = recording.camera(options.topic)
         speed = options.rate / frame_rate(recording, topic)

@@ -18,7 +18,7 @@ def write_beside(path: Path, replace: bool = False, error: type[Re2pixError] = R
     if path.exists() and not replace:
         raise error(f"{path}: exists already: choose another name, or replace it with --force")
     if not path.parent.is_dir():
-        raise error(f"{path}: the folder {path.parent} does not exist: make it first")
+        raise error(f"{path}: the folder {path.parent} does not exist: create it first")
     # Keep the suffix: some writers choose the format by it.
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:

@@ -1,1 +1,1 @@
-"""The judge: scores what ships, a bundle's graphs through an engine, against baselines on drives with known futures."""
+"""Scores a bundle's graphs, run by an engine, against baselines on drives whose future is known."""

@@ -1,4 +1,4 @@
-"""The classes in which masks are compared, and what the values of any mask are among them."""
+"""The classes in which masks are compared, and the map from mask values to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from re2pix_node.footage.clips import Clip
     from re2pix_node.footage.label_space import SharedClasses
 
-Table = NDArray[np.uint8]  # [256]: mask value -> class number; `Classes.count` stands for none of them
+Table = NDArray[np.uint8]  # [256]: mask value -> class number; `Classes.count` means none of them
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Classes:
 
 
 def bundle_classes(labels: LabelSpec) -> Classes:
-    """Each class of a bundle for itself."""
+    """One class for each class of the bundle."""
     return _classes(labels, [c.name for c in labels.classes], [(c.id,) for c in labels.classes])
 
 
 def classes_for(labels: LabelSpec, clips: Sequence["Clip"]) -> tuple[Classes, list[Table]]:
-    """The classes that the bundle shares with the labels of all clips, and what the labels of each clip are in them."""
+    """The classes that the bundle shares with the labels of all clips, and each clip's map to them."""
     from re2pix_node.footage.label_space import LabelSpace, shared_classes
 
     space = LabelSpace(tuple(c.id for c in labels.classes), tuple(c.name for c in labels.classes))

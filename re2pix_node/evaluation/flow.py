@@ -1,4 +1,4 @@
-"""Where things move, and what the next moments look like if they go on like that."""
+"""Optical flow, and the next moments if everything keeps its velocity."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Array = NDArray[Any]
 
 
 def backward_flow(now: NDArray[np.uint8], before: NDArray[np.uint8]) -> Array:
-    """[H, W, 2]: how far to the right and down of a pixel of `now` the same thing was seen in `before`."""
+    """[H, W, 2]: for each pixel of `now`, the shift (right, down) to the same point in `before`."""
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
     return np.asarray(dis.calc(grey[0], grey[1], None), np.float32)
@@ -26,7 +26,7 @@ def on_grid(flow: Array, height: int, width: int) -> Array:
 
 
 def warp_smooth(grid: Array, flow: Array, steps: int) -> Array:
-    """[h, w, C], `steps` further on at constant velocity, interpolated; what enters the picture repeats its border."""
+    """[h, w, C], moved `steps` on at constant velocity, interpolated; what enters the picture repeats its border."""
     x, y = _sources(flow, steps)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     right, bottom = np.minimum(left + 1, grid.shape[1] - 1), np.minimum(top + 1, grid.shape[0] - 1)
@@ -38,14 +38,14 @@ def warp_smooth(grid: Array, flow: Array, steps: int) -> Array:
 
 
 def warp_nearest(mask: Array, flow: Array, steps: int) -> Array:
-    """[h, w], as `warp_smooth`, each value taken over whole."""
+    """[h, w], as `warp_smooth`, but with the nearest value instead of interpolation."""
     x, y = _sources(flow, steps)
     warped: Array = mask[np.rint(y).astype(int), np.rint(x).astype(int)]
     return warped
 
 
 def _sources(flow: Array, steps: int) -> tuple[Array, Array]:
-    """Where each cell comes from. The flow of what will be there is not known: that of what is there stands for it."""
+    """The source of each cell. The flow of the future cell is not known; the flow of the present cell replaces it."""
     height, width = flow.shape[:2]
     x = np.arange(width, dtype=np.float32) + steps * flow[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] + steps * flow[..., 1]

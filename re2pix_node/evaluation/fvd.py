@@ -1,8 +1,8 @@
-"""Fréchet video distance (Unterthiner et al. 2018): how unlike the true ones a set of short videos is, as a whole.
+"""Fréchet video distance (Unterthiner et al. 2018): how much a set of short videos differs from the true videos.
 
-A network turns each video into features (`I3d.describe` in evaluation/i3d.py). The features of either set are taken for
-a Gaussian, and the distance is that between the two, squared. A video here is the context and what follows it, at our
-spacing: how it goes on is told apart from what single pictures look like.
+A network turns each video into features (`I3d.describe` in evaluation/i3d.py). A Gaussian is fitted
+to the features of each set, and the result is the squared distance of the two. A video is the context and the pictures
+after it, at our spacing, so the distance measures motion and not only single pictures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ Video = Sequence[Picture]
 
 
 def frechet_distance(one: Array, other: Array) -> float:
-    """Of the Gaussians with the means and covariances of two sets of features, [videos, features] each."""
+    """Squared distance of the Gaussians with the means and covariances of two sets of features, [videos, features]."""
     apart = one.mean(0) - other.mean(0)
     a, b = _root(one), _root(other)
-    # With C = a'a and D = b'b, the trace of the root of CD is the sum of the singular values of ab'. So no covariance
-    # is formed, whose smallest eigenvalues would be rounding errors, and no root of a matrix is taken.
+    # With C = a'a and D = b'b, the trace of the root of CD is the sum of the singular values of ab'. This way forms no
+    # covariance, whose smallest eigenvalues would be rounding errors, and needs no matrix root.
     common = np.linalg.norm(a @ b.T, "nuc")
     return max(0.0, float(apart @ apart + np.square(a).sum() + np.square(b).sum() - 2 * common))
 
@@ -33,7 +33,7 @@ def _root(features: Array) -> Array:
 
 
 class FvdTally:
-    """The features of all videos, true and as each row has them."""
+    """The features of all videos: the true ones and those of each row."""
 
     def __init__(self, describe: Callable[[Sequence[Video]], Array]) -> None:
         self._describe = describe
@@ -42,7 +42,7 @@ class FvdTally:
         self._pictures = 0
 
     def add(self, context: Video, true: Video, said: Mapping[str, Video]) -> None:
-        """`true` follows the context, and so does, in its stead, what each row says."""
+        """Add a sample: the context followed by `true`, and followed by the pictures of each row."""
         true_features, *others = self._describe([[*context, *future] for future in (true, *said.values())])
         self._true.append(true_features)
         for row, features in zip(said, others, strict=True):
@@ -50,7 +50,7 @@ class FvdTally:
         self._pictures = len(context) + len(true)
 
     def figures(self) -> dict[str, Any]:
-        """By row; None where a single video leaves nothing to say."""
+        """The distance of each row; None with a single video."""
         videos, size = len(self._true), len(self._true[0])
         true = np.stack(self._true)
         enough = videos > 1

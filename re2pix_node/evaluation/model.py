@@ -1,4 +1,4 @@
-"""The bundle at work: frames are encoded once, and its segmentation head is lent to features of any origin."""
+"""Runs the bundle: encodes each frame once, and applies its segmentation head to any features."""
 
 import time
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ class SeenFrame:
     """A camera frame as the model sees it."""
 
     stamp: int
-    picture: NDArray[np.uint8]  # cut and resized to the model's input
+    picture: NDArray[np.uint8]  # cropped and resized to the model's input
     region: Region  # the part of the camera image it shows
     held: Features  # its features as the engine holds them
-    features: Array  # [h, w, C], without what is carried
+    features: Array  # [h, w, C], without the carried channels
 
 
 @dataclass(frozen=True)
 class Read:
-    """A segmentation: what the head makes of features."""
+    """A segmentation: the head's output on features."""
 
     labels: Array  # u8 [H', W']
     confidence: Array
@@ -49,7 +49,7 @@ class EvaluatedModel:
         self.seconds: dict[str, list[float]] = {"encode": [], "forecast": []}
 
     def see(self, frame: NDArray[np.uint8], stamp: int) -> SeenFrame:
-        """The frame encoded, once for each stamp of a clip."""
+        """Encode the frame, once for each stamp of a clip."""
         if stamp not in self._seen:
             size = self.manifest.image
             picture, region = fit_frame(frame, size.height, size.width, self._fit)
@@ -63,7 +63,7 @@ class EvaluatedModel:
         return self._seen[stamp]
 
     def forget(self, before: int | None = None) -> None:
-        """Frames before a stamp, or all of them: stamps of another clip mean other frames."""
+        """Drop frames before a stamp, or all: stamps of another clip mean other frames."""
         self._seen = {stamp: seen for stamp, seen in self._seen.items() if before is not None and stamp >= before}
         self._read = {stamp: read for stamp, read in self._read.items() if stamp in self._seen}
 
@@ -75,31 +75,31 @@ class EvaluatedModel:
         return outputs
 
     def read(self, features: Array, context: Sequence[Features]) -> Read:
-        """What the bundle's head says of any features.
+        """The output of the bundle's head on any features.
 
-        A bundle has no graph for its head alone. But index 0 of the forecast graph's labels is the head on the newest
-        context frame: features put there are read, whatever frames come before them.
+        A bundle has no separate graph for its head. But index 0 of the forecast graph's labels is the head on the
+        newest context frame, so features go there; the frames before them do not matter.
         """
         spec = self.manifest.features
-        # What is carried serves motion, which index 0 has none of: zeros stand in.
+        # The carried channels serve motion, which index 0 does not use: zeros replace them.
         whole = np.pad(features, ((0, 0), (0, 0), (0, spec.carried))).astype(spec.dtype)
         newest = self._engine.upload(whole[None])
         outputs = self._engine.forecast([*context[:-1], newest], self._noise)
         return Read(outputs.labels[0, 0], outputs.confidence[0, 0])
 
     def read_seen(self, seen: SeenFrame, context: Sequence[Features]) -> Read:
-        """The head on a frame of the clip, once for each."""
+        """The head's output on a frame of the clip, computed once for each frame."""
         if seen.stamp not in self._read:
             self._read[seen.stamp] = self.read(seen.features, context)
         return self._read[seen.stamp]
 
 
 def fit_labels(labels: Array, region: Region, height: int, width: int) -> Array:
-    """True labels of a camera image at the size of the masks: each mask pixel takes the label under its centre."""
+    """True labels of a camera image at the size of the masks: each mask pixel gets the label at its centre."""
     rows, columns = labels.shape
     y = (region.y + (np.arange(height) + 0.5) * region.height / height) * rows / region.image_height
     x = (region.x + (np.arange(width) + 0.5) * region.width / width) * columns / region.image_width
-    # Masks of bundles that pad frames reach beyond the camera image; nothing is true out there.
+    # Masks of bundles that pad frames are larger than the camera image; outside there is no truth.
     inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))
     nearest = labels[np.ix_(y.astype(int).clip(0, rows - 1), x.astype(int).clip(0, columns - 1))]
     return np.where(inside, nearest, UNLABELLED).astype(np.uint8)
@@ -107,4 +107,4 @@ def fit_labels(labels: Array, region: Region, height: int, width: int) -> Array:
 
 def _require_finite(features: Array, who: str) -> None:
     if not np.isfinite(features).all():
-        raise EngineError(f"{who} gave features that are not finite: re2pix check tells whether the engine is sound")
+        raise EngineError(f"{who} gave features with NaN or infinity: re2pix check shows whether the engine is sound")

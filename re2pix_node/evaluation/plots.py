@@ -32,7 +32,7 @@ SCORES = {
 
 
 def scores_plot(result: dict[str, Any]) -> bytes:
-    """Scores over the horizons, a line for each row, and the share of the gap that is closed."""
+    """Scores over the horizons with a line for each row, and the closed share of the gap."""
     figure = Figure((10, 6.4), layout="constrained")
     axes = list(figure.subplots(2, 2).flat)
     for panel, (name, title) in zip(axes, SCORES.items(), strict=False):
@@ -70,7 +70,7 @@ def _line(panel: Axes, result: dict[str, Any], row: str, figures: list[dict[str,
 
 
 def reliability_plot(result: dict[str, Any]) -> bytes:
-    """How often a pixel of some confidence is right: on the diagonal when confidence means what it says."""
+    """How often pixels of each confidence are right: on the diagonal if the confidence is calibrated."""
     horizons = result["horizons"]
     figure = Figure((3.4 * len(horizons) + 0.4, 3.4), layout="constrained")
     for panel, horizon in zip(figure.subplots(1, len(horizons), squeeze=False).flat, horizons, strict=True):
@@ -95,7 +95,7 @@ def reliability_plot(result: dict[str, Any]) -> bytes:
 
 
 def clips_plot(result: dict[str, Any]) -> bytes:
-    """The gain on copying, clip by clip."""
+    """The gain over copying, clip by clip."""
     gains = [clip["gain"] for clip in result["ranking"]["clips"]]
     figure = Figure((10, 2.6), layout="constrained")
     panel = figure.subplots()

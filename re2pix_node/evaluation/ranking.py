@@ -1,4 +1,4 @@
-"""Which clips went best, in the middle, and worst: by how much the forecast gains on copying at the longest horizon."""
+"""Finds the best, median and worst clips by the forecast's gain over copying at the longest horizon."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ BY_FEATURES = "SmoothL1 of copying minus SmoothL1 of the forecast"
 
 
 def ranking(clips: Sequence[ClipTally], reference: str) -> dict[str, Any]:
-    """The gain of each clip, best first, and the places worth looking at."""
+    """The gain of each clip, best first, and the places of the clips to show."""
     kind = {"true": TRUE, "pseudo": PSEUDO}[reference]
     by = BY_MIOU if all(np.isfinite(_miou_gain(clip, kind)) for clip in clips) else BY_FEATURES
     gain_of = _miou_gain if by == BY_MIOU else _feature_gain

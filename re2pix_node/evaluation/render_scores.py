@@ -1,4 +1,4 @@
-"""The work of `re2pix evaluate-pictures`: from footage to a table, its file, and pictures to look at."""
+"""The work of `re2pix evaluate-pictures`: from footage to a table, a file of figures, and pictures."""
 
 import argparse
 import json
@@ -28,7 +28,7 @@ SHOWN = {COPY: "now, copied", MOVED: "now, moved on", PREDICTED: "rendered"}
 
 
 def score(options: argparse.Namespace) -> None:
-    """Prints the table; writes the files that were asked for, over those of an earlier run."""
+    """Print the table and write the requested files; they replace those of an earlier run."""
     fvd = FvdTally(read_i3d(options.i3d).describe) if options.i3d else None
     lpips = Lpips(options.lpips, options.lpips_weights)
     painter = Painter(read_run_folder(options.run_folder), options.sampling, options.guidance)
@@ -88,7 +88,7 @@ def fvd_table(fvd: dict[str, Any], label: int) -> list[str]:
 
 
 def line(tally: PictureTally) -> tuple[str, dict[str, Picture]]:
-    """Of a clip the sample in its middle, whatever it looks like: a caption, and pictures by title."""
+    """The middle sample of a clip: a caption, and pictures by title."""
     future = tally.middle
     said = {title: future.said[row] for row, title in SHOWN.items() if row in future.said}
     return f"{tally.name}, {future.seconds:.2f} s ahead", {"the true future": future.true} | said

@@ -15,13 +15,13 @@ Item = TypeVar("Item")
 
 
 def evenly(items: Sequence[Item], count: int | None) -> list[Item]:
-    """At most so many, each from the middle of an equal share."""
+    """At most this many items, each from the middle of an equal share."""
     count = min(count or len(items), len(items))
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
 
 
 def sheet(lines: Sequence[tuple[str, Mapping[str, Picture]]]) -> Picture:
-    """For each line its caption above its pictures; the pictures' titles stand above the first line."""
+    """Draw each line with its caption above its pictures; the titles of the pictures are above the first line."""
     titles = list(lines[0][1])
     most = (WIDTH + GAP) // len(titles) - GAP
     rows = [_joined([_scaled(panels[title], most) for title in titles]) for _, panels in lines]
@@ -50,6 +50,6 @@ def _joined(panels: Sequence[Picture]) -> Picture:
 def _written(text: str, width: int, letters: float) -> Picture:
     bar = np.full((round(40 * letters), width, 3), PAPER, np.uint8)
     while cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, letters, 1)[0][0] > width - GAP:
-        text = text[1:]  # of a path, the end tells more
+        text = text[1:]  # the end of a path says more than its start
     cv2.putText(bar, text, (GAP, round(28 * letters)), cv2.FONT_HERSHEY_SIMPLEX, letters, INK, 1, cv2.LINE_AA)
     return bar

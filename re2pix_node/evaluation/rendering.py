@@ -1,7 +1,7 @@
-"""How good the pictures of a run's renderer are, beside copying, moving on, and what its autoencoder gives back.
+"""Scores the pictures of a run's renderer, compared with copying, moving and the run's autoencoder.
 
-Of each picture PSNR, SSIM and LPIPS against the true one, and the mIoU of its segmentation, by the run's encoder and
-head, against the segmentation of the true one: temporal semantic consistency.
+Each picture gets PSNR, SSIM and LPIPS against the true picture, and temporal semantic consistency: the mIoU between its
+segmentation and that of the true picture, both by the run's encoder and head.
 """
 
 from collections import deque
@@ -40,12 +40,12 @@ ROWS = {
 }
 COMPARED = (COPY, MOVED)  # with which rendered pictures are compared, clip by clip
 SCORES = ("psnr", "ssim", "lpips")
-MOST = 100.0  # dB counted for a picture that is exactly right
+MOST = 100.0  # dB for a picture that is exactly equal
 
 
 @dataclass(frozen=True)
 class Future:
-    """A horizon of a sample: the true picture, and what each row takes for it."""
+    """One horizon of a sample: the true picture and the picture of each row."""
 
     seconds: float
     true: Picture
@@ -53,7 +53,7 @@ class Future:
 
 
 class Painter:
-    """All that a run has learnt, at work on samples."""
+    """Applies all networks of a run to samples."""
 
     def __init__(self, run: RunFolder, sampling: int | None = None, guidance: float | None = None) -> None:
         spec = self._spec = run.spec
@@ -119,31 +119,31 @@ def _first(planes: Tensor) -> Picture:
 
 @dataclass
 class RenderTally:
-    """What one row gave at one horizon, summed over the pictures of a clip."""
+    """The scores of one row at one horizon, summed over the pictures of a clip."""
 
-    confusion: NDArray[np.float64]  # [true class, said class or another]
-    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(SCORES) + 1))  # and the number of pictures
+    confusion: NDArray[np.float64]  # [true class, predicted class or another]
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(SCORES) + 1))  # last: the number of pictures
 
 
 @dataclass
 class PictureTally:
-    """What a clip gave."""
+    """The scores of a clip."""
 
     name: str
     samples: int = 0
     horizons: list[dict[str, RenderTally]] = field(default_factory=list)  # by row
-    later_half: deque[Future] = field(default_factory=deque)  # of its samples, each at the last horizon
+    later_half: deque[Future] = field(default_factory=deque)  # the later half of its samples, each at the last horizon
 
     @property
     def middle(self) -> Future:
-        """The sample to look at: nobody chose it."""
+        """The sample to show: always the middle one, never a chosen one."""
         return self.later_half[0]
 
 
 def judge_clip(
     painter: Painter, lpips: Lpips, clip: Clip, every: int, only_last: bool, fvd: FvdTally | None = None
 ) -> PictureTally:
-    """With `fvd`, which needs all horizons, it is given every sample's pictures too."""
+    """Score the samples of a clip; `fvd`, which needs all horizons, also gets the pictures of every sample."""
     tally = PictureTally(clip.name)
     classes = len(painter.space.ids)
     for seed, moment in enumerate(samples(clip, painter.time, every)):
@@ -157,7 +157,7 @@ def judge_clip(
             context = [painter.fitted(frame) for frame in moment.context]
             said = {row: [future.said[row] for future in futures] for row in rows}
             fvd.add(context, [future.true for future in futures], said)
-        # One out for every two in: the first is always the middle one, of however many there will have been.
+        # Remove one for every two that are added: the first is then always the middle one.
         tally.later_half.append(futures[-1])
         if tally.samples % 2:
             tally.later_half.popleft()
@@ -166,7 +166,7 @@ def judge_clip(
 
 
 def add_future(tallies: dict[str, RenderTally], future: Future, segmented: NDArray[np.int64], lpips: Lpips) -> None:
-    """`segmented`: the true picture's, then each row's."""
+    """Add one horizon; `segmented` holds the true picture's segmentation, then that of each row."""
     true, *others = segmented
     for (row, picture), classes in zip(future.said.items(), others, strict=True):
         tally = tallies[row]
@@ -178,13 +178,13 @@ def add_future(tallies: dict[str, RenderTally], future: Future, segmented: NDArr
 
 
 def figures(clips: Sequence[list[dict[str, RenderTally]]]) -> list[dict[str, dict[str, Any]]]:
-    """By horizon: scores of each row, and the rendered pictures' less those of COMPARED; intervals are over clips."""
+    """By horizon: the scores of each row, and rendered less each row of COMPARED; intervals are over clips."""
     weights = resampling(len(clips))
     found = []
     for horizon in range(len(clips[0])):
         values = {row: _values([clip[horizon][row] for clip in clips], weights) for row in clips[0][horizon]}
         rows = {row: _figures(scored) for row, scored in values.items()}
-        # On the same clips: that some are harder than others, which makes intervals wide, is no matter here.
+        # Differences on the same clips: that some clips are harder than others does not widen these intervals.
         apart = {
             row: _figures({name: value - values[row][name] for name, value in values[PREDICTED].items()})
             for row in COMPARED

@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs nothing else, made of the result and of pictures of some clips."""
+"""The report: one self-contained HTML page with the result and pictures of some clips."""
 
 import base64
 from html import escape
@@ -39,7 +39,7 @@ figcaption { font-size: 12px; color: #444 } img.plot { max-width: 100% } .no { c
 
 
 def report(result: dict[str, Any], classes: Classes, shots: dict[str, Snapshot]) -> str:
-    """The page; `shots` are the moments to show, by name of clip."""
+    """The page; `shots` are the moments to show, by clip name."""
     title = f"{result['bundle']['name']} {result['bundle']['version']}: how good are its forecasts?"
     parts = [
         f"<h1>{escape(title)}</h1>",

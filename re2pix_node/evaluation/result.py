@@ -1,4 +1,4 @@
-"""From tallies to the result: plain values, ready for JSON, from which the table and the report are made."""
+"""From counts to the result: plain values for JSON, from which the table and the report are made."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from re2pix_node.evaluation.scoring import ClipTally
 from re2pix_node.evaluation.verdict import VERDICT_SCORES, judged, verdict
 
 SCHEMA = 1
-# Scores whose gap between copying and the oracle means something.
+# Scores for which the gap between copying and the oracle is meaningful.
 GAPS = (
     "smooth_l1",
     "cosine",
@@ -43,7 +43,7 @@ Values = dict[str, NDArray[Any]]
 
 
 def result_of(clips: Sequence[ClipTally], manifest: Manifest, classes: Classes) -> dict[str, Any]:
-    """Everything that was measured; the command adds how."""
+    """All measured values; the command adds how they were measured."""
     reference = TRUE if any(clip.labelled for clip in clips) else PSEUDO
     weights = resampling(len(clips))
     horizons = [_horizon(clips, k, manifest, classes, reference, weights) for k in range(len(clips[0].horizons))]
@@ -146,7 +146,7 @@ def _now(clips: Sequence[ClipTally], classes: Classes, reference: int, weights: 
     flicker = weights @ np.stack([clip.flicker[reference] for clip in clips])
     counted = np.where(flicker[:, 1] > 0, flicker[:, 1], np.nan)
     found: dict[str, Any] = {"flicker": figure(flicker[:, 0] / counted)}
-    if reference == TRUE:  # against its own reading it is right by definition
+    if reference == TRUE:  # compared with its own labels it is right by definition
         tally = weighted(stack([clip.now for clip in clips]), weights)
         values = scores(tally, reference, classes.moving)
         wanted = ("accuracy", "miou", "moving_miou", "ece")
@@ -155,7 +155,7 @@ def _now(clips: Sequence[ClipTally], classes: Classes, reference: int, weights: 
 
 
 def _clip(clip: ClipTally, classes: Classes, reference: int) -> dict[str, Any]:
-    """The points of one clip, for each horizon and row; an interval within a clip is not claimed."""
+    """The values of one clip, for each horizon and row, without intervals."""
     horizons = []
     for rows in clip.horizons:
         points = {row: scores(tally, reference, classes.moving) for row, tally in rows.items()}

@@ -1,7 +1,7 @@
-"""The plainest learnt forecaster: one small linear regression for each channel, the same in every cell.
+"""The simplest learnt forecaster: one small linear regression for each channel, the same in every cell.
 
-A channel's change from now is explained by the channel in each context frame, its 3x3 blur and its flow-warped value
-now, and a bias: 7 numbers for a context of 4. Shrinking its weights leads back to copying the last frame.
+The regression predicts a channel's change from now. Its inputs are the channel in each context frame, its 3x3 blur and
+its flow-warped value now, and a bias: 7 numbers for a context of 4. With zero weights it copies the last frame.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-PENALTY = 1e-5  # relative to the mean square of the regressors; more would cost it motion, which is small beside them
+PENALTY = 1e-5  # relative to the mean square of the regressors; a larger one would suppress motion, which is small
 
 
 @dataclass
@@ -27,14 +27,14 @@ class RidgeSums:
 
 
 def regressors(context: Sequence[Array], warped: Array) -> Array:
-    """[C, D, cells], from [h, w, C] each, oldest frame first."""
+    """[C, D, cells], from frames of [h, w, C], oldest first."""
     newest = context[-1]
     columns = [*context, _blurred(newest), warped, np.ones_like(newest)]
     return np.stack([c.reshape(-1, newest.shape[-1]).T for c in columns], axis=1).astype(np.float64)
 
 
 def sums_of(given: Array, now: Array, future: Array) -> RidgeSums:
-    """`given` as `regressors` made it; `now` and `future` are [h, w, C]."""
+    """The sums of one sample; `given` comes from `regressors`, `now` and `future` are [h, w, C]."""
     change = (future.astype(np.float64) - now).reshape(-1, now.shape[-1]).T
     return RidgeSums(given @ given.transpose(0, 2, 1), (given @ change[..., None])[..., 0])
 
@@ -44,7 +44,7 @@ def solve(sums: RidgeSums) -> Array:
     size = sums.gram.shape[-1]
     mean_square = np.trace(sums.gram[:, :-1, :-1], axis1=1, axis2=2) / (size - 1)
     free_bias = np.diag([1.0] * (size - 1) + [0.0])
-    # A channel that is always zero has nothing to explain it: the tiny term keeps its equations solvable.
+    # For a channel that is always zero the tiny term keeps the equations solvable.
     penalty = PENALTY * mean_square[:, None, None] * free_bias + 1e-9 * np.eye(size)
     weights: Array = np.linalg.solve(sums.gram + penalty, sums.moment[..., None])[..., 0]
     return weights

@@ -1,4 +1,4 @@
-"""The rows of the table: what each forecaster, real or plain, says of the moments after a sample."""
+"""The rows of the table: the output of each forecaster and baseline for the moments after a sample."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 COPY, WARP, WARP_HEAD, RIDGE, FORECAST, ORACLE = "copy", "warp", "warp-head", "ridge", "forecast", "oracle"
-BASELINES = (WARP, WARP_HEAD, RIDGE)  # those that can be left out
+BASELINES = (WARP, WARP_HEAD, RIDGE)  # the rows that can be left out
 ROWS = (COPY, *BASELINES, FORECAST, ORACLE)
 MEANING = {
     COPY: "nothing will change: the features and labels of the newest frame",
@@ -29,7 +29,7 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Said:
-    """What one row says of one moment."""
+    """The output of one row for one moment."""
 
     features: Array
     read: Read
@@ -60,7 +60,7 @@ def see_scene(model: EvaluatedModel, sample: "Sample") -> SeenScene:
 
 
 class Forecasters:
-    """All rows of one scene. `ridge` holds the weights of each horizon, where there are any."""
+    """All rows of one scene. `ridge` holds the weights of each horizon, or nothing."""
 
     def __init__(self, model: EvaluatedModel, chosen: tuple[str, ...], ridge: list[Array] | None) -> None:
         self._model = model
@@ -69,7 +69,7 @@ class Forecasters:
         self._ridge = ridge
 
     def say(self, scene: SeenScene) -> tuple[Read, list[dict[str, Said]]]:
-        """The segmentation of now, and for each horizon the rows by name, in the order of ROWS."""
+        """The current segmentation, and for each horizon the rows by name, in the order of ROWS."""
         outputs = self._model.forecast(scene.held)
         now = Read(outputs.labels[0, 0], outputs.confidence[0, 0])
         warps = Warps(scene) if self._chosen & set(BASELINES) else None
@@ -100,7 +100,7 @@ class Forecasters:
 
 
 class Warps:
-    """The newest frame of a scene, moved on at the velocity since the frame before it in the context."""
+    """The newest frame of a scene, moved with the velocity since the previous frame of the context."""
 
     def __init__(self, scene: SeenScene) -> None:
         self._now = scene.now
@@ -117,7 +117,7 @@ class Warps:
 
 
 def ridge_sums(scene: SeenScene, steps: tuple[int, ...]) -> list[RidgeSums]:
-    """What a scene teaches the ridge, for each horizon."""
+    """The sums of a scene for fitting the ridge, for each horizon."""
     warps, context = Warps(scene), [seen.features for seen in scene.context]
     return [
         sums_of(regressors(context, warps.features(step)), scene.now.features, future.features)

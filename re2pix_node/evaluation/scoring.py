@@ -1,4 +1,4 @@
-"""Plays clips to the rows and counts what they said, clip by clip."""
+"""Runs all rows on clips and counts their results, clip by clip."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ScoredDrive:
-    """A clip to score on. `samples(n)` yields every n-th of its moments, from the start, as often as it is called."""
+    """A clip to score on. `samples(n)` yields every n-th of its moments; each call starts again."""
 
     name: str
     samples: Callable[[int], Iterator["Sample"]]
-    of_labels: Table  # what the values of its label pictures are among the classes
+    of_labels: Table  # map from the values of its label pictures to the classes
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,28 @@ class Snapshot:
     seconds: float
     true: Array
     masks: dict[str, Array]  # of copy, forecast and oracle
-    change: float  # share of pixels whose class changes; the clip's moment of most change is kept
+    change: float  # share of pixels whose class changes; the moment with the most change is kept
     reference: int
 
 
 @dataclass
 class ClipTally:
-    """All that was counted on one clip."""
+    """All counts of one clip."""
 
     name: str
     horizons: list[dict[str, Tally]]
     now: Tally  # the segmentation of now; its features are not counted
-    flicker: Array  # [reference, 2]: pixels that changed their label without cause, and all of them
-    unshared: Array  # [2]: pixels of true masks whose value is no class of the comparison, and all but the unlabelled
+    flicker: Array  # [reference, 2]: pixels that changed their label without cause, and all pixels
+    unshared: Array  # [2]: pixels of true masks whose value is in no compared class, and all labelled pixels
     samples: int = 0
     labelled: int = 0  # samples with true labels for at least one horizon
     spacings: list[int] = field(default_factory=list)
-    head_agreement: float = 1.0  # of the head as it is lent, with the labels of now
+    head_agreement: float = 1.0  # agreement of `EvaluatedModel.read` with the current labels
     snapshot: Snapshot | None = None
 
 
 def score_clip(drive: ScoredDrive, every: int, model: EvaluatedModel, rows: Forecasters, classes: Classes) -> ClipTally:
-    """Row by row and horizon by horizon; `samples` is 0 where the clip is too short for one."""
+    """Count row by row and horizon by horizon; `samples` is 0 if the clip is too short for one."""
     model.forget()
     counter = _Counter(drive, model, classes)
     for sample in drive.samples(every):
@@ -71,7 +71,7 @@ def score_clip(drive: ScoredDrive, every: int, model: EvaluatedModel, rows: Fore
 
 
 def _head_agreement(model: EvaluatedModel, scene: SeenScene, now: Read) -> float:
-    """With nothing but the newest frame for context, the head must still say the same of it."""
+    """With only the newest frame as context, the head must still give the same labels for it."""
     alone = model.read(scene.now.features, [scene.now.held] * len(scene.context))
     return float((alone.labels == now.labels).mean())
 

@@ -62,7 +62,7 @@ def span(seconds: dict[str, float]) -> str:
 
 
 def cell(figure: dict[str, float | None] | None, percent: bool = False) -> str:
-    """The value, and half the width of its interval where there is one."""
+    """The value, and half the width of its interval if there is one."""
     if figure is None or figure["value"] is None:
         return "-"
 

@@ -1,4 +1,4 @@
-"""How steady a row is over time: does it stand by what it said, and does the segmentation of now flicker?"""
+"""How steady a row is over time: do its forecasts for one moment agree, and does its segmentation flicker?"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ Array = NDArray[Any]
 
 
 class Revisions:
-    """Compares what was said of one moment with what is said of it one horizon nearer.
+    """Compares the forecasts for one moment made at successive horizons.
 
-    A forecast for the second horizon is held against the later forecast of the same moment for the first one; a
-    forecast for the first horizon against what is seen once the moment has come. Moments are the same when they lie
-    within `tolerance` (ns) of each other.
+    A forecast for the second horizon is compared with the later forecast for the same moment at the first horizon; a
+    forecast for the first horizon is compared with the segmentation when the moment arrives. Two moments are the same
+    if they are at most `tolerance` (ns) apart.
     """
 
     def __init__(self, tolerance: int) -> None:
@@ -27,7 +27,7 @@ class Revisions:
             self._said[key] = [(moment, labels) for moment, labels in said if moment >= before - self._tolerance]
 
     def next(self, row: str, moments: list[tuple[int, Array]]) -> Iterator[tuple[int, Array]]:
-        """`moments` are (stamp, labels) of now and of each horizon. Gives (index of a horizon, [agreeing, all])."""
+        """`moments` are (stamp, labels) of now and of each horizon. Yields (index of a horizon, [agreeing, all])."""
         for k, (stamp, labels) in enumerate(moments[:-1]):
             earlier = self._nearest(row, k, stamp)
             if earlier is not None:
@@ -44,9 +44,9 @@ class Revisions:
 
 
 class Flicker:
-    """Pixels whose label of now differs from that of the sample before, where the true label stayed the same.
+    """Pixels whose current label differs from that of the previous sample although the true label stayed the same.
 
-    Without true labels all pixels count, and what really moved counts as flicker too.
+    Without true labels all pixels count, and real motion counts as flicker too.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the figures mean, in plain words: does the forecast beat a baseline at a horizon?"""
+"""The verdict in words: does the forecast beat a baseline at a horizon?"""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from re2pix_node.evaluation.bootstrap import figure
 from re2pix_node.evaluation.rows import COPY, RIDGE, WARP, WARP_HEAD
 
-# A forecast must win all three: the first is won by smoothing too, the second by standing still, the third by neither.
+# A forecast must win all three: smoothing also wins the first, copying the second, and neither wins the third.
 VERDICT_SCORES = {"smooth_l1": "SmoothL1", "miou": "mIoU", "changed_accuracy": "accuracy on changed pixels"}
 NAMES = {COPY: "copying the last frame", WARP: "the flow warp", WARP_HEAD: "the warp with head", RIDGE: "the ridge"}
 BETTER, WORSE, UNCLEAR, UNKNOWN = "better", "worse", "no clear difference", "not measured"
 
 
 def judged(differences: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """How the forecast compares, score by score; `differences` are forecast minus baseline, resampled together."""
+    """The verdict for each score; `differences` are forecast minus baseline, resampled together."""
     compared = {}
     for name, values in differences.items():
         gain = figure(-values if name == "smooth_l1" else values)

@@ -1,1 +1,1 @@
-"""What a planner does with forecasts."""
+"""Examples of consumers: how a planner uses forecasts."""

@@ -1,4 +1,4 @@
-"""The corridor ahead of the vehicle, drawn in the camera image, and what is expected to enter it. No ROS in it."""
+"""The corridor ahead of the vehicle in the camera image, and the moving classes expected in it. Knows no ROS."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Corridor:
-    """A trapezoid on the lower edge of the camera image. All in fractions of the image's width or height."""
+    """A trapezoid on the lower edge of the camera image, in fractions of the image's width or height."""
 
     bottom_width: float  # at the lower edge of the image
     top_width: float  # at the far edge of the corridor
@@ -21,12 +21,12 @@ class Corridor:
     centre: float  # 0 is the left edge of the image, 1 the right
 
     def inside(self, region: Region, rows: int, columns: int) -> NDArray[np.bool_]:
-        """Which cells of a rows x columns grid over the region have their centre in the corridor."""
+        """The cells of a rows x columns grid over the region whose centre is in the corridor."""
         u = (region.x + (np.arange(columns) + 0.5) * region.width / columns) / region.image_width
         v = (region.y + (np.arange(rows) + 0.5) * region.height / rows) / region.image_height
         nearness = (v - self.top) / (1 - self.top)  # 0 at the far edge, 1 at the lower edge of the image
         reach = (self.top_width + (self.bottom_width - self.top_width) * nearness) / 2
-        # Beyond the image there is padding, which means nothing.
+        # Cells beyond the image are padding and have no meaning.
         in_rows = (nearness >= 0) & (nearness <= 1)
         in_columns = (u >= 0) & (u <= 1)
         across = np.abs(u - self.centre)[None] <= reach[:, None]
@@ -37,10 +37,10 @@ class Corridor:
 class Entry:
     """A class in the corridor."""
 
-    horizon: int  # index of it: 0 is now
+    horizon: int  # index of the horizon: 0 is now
     class_id: int
-    share: float  # of the corridor that it covers
-    confidence: float  # mean over the pixels that it covers there
+    share: float  # share of the corridor that it covers
+    confidence: float  # mean confidence of its pixels there
 
 
 def intrusion(
@@ -50,10 +50,10 @@ def intrusion(
     min_share: float,
     min_confidence: float,
 ) -> Entry | None:
-    """The earliest horizon at which a moving class is in the corridor, and the one that covers most of it then.
+    """The earliest horizon at which a moving class is in the corridor, with the moving class that covers most of it.
 
-    `masks` has labels and confidence (0 to 255) for every horizon that may be believed. A class that covers less than
-    `min_share` of the corridor, or does so with less than `min_confidence`, is not there.
+    `masks` has labels and confidence (0 to 255) for every horizon that can be trusted. A class that covers less than
+    `min_share` of the corridor, or has less than `min_confidence` there, does not count.
     """
     for horizon in sorted(masks):
         entries = [

@@ -1,4 +1,4 @@
-"""A planner's example: says when something that moves is expected in the corridor ahead of the vehicle."""
+"""An example of a consumer: reports when a moving class is expected in the corridor ahead of the vehicle."""
 
 import sys
 from collections.abc import Sequence
@@ -23,37 +23,38 @@ NUMBERS: tuple[tuple[str, float, float, float, str], ...] = (
     ("bottom_width", 0.5, 0.0, 2.0, "Width of the corridor at the lower edge of the image, in image widths."),
     ("top_width", 0.08, 0.0, 2.0, "Width of the corridor at its far edge, in image widths."),
     ("top", 0.55, 0.0, 0.99, "Height of the far edge: 0 is the upper edge of the image, 1 the lower."),
-    ("centre", 0.5, 0.0, 1.0, "Where the corridor lies: 0 is the left edge of the image, 1 the right."),
-    ("min_share", 0.02, 0.0, 1.0, "Share of the corridor that a class must cover to be in it."),
-    ("min_confidence", 0.5, 0.0, 1.0, "Mean confidence that the class must have there."),
-    ("max_age", 0.5, 0.0, 3600.0, "Forecasts from older pictures are ignored, seconds; 0: none is."),
+    ("centre", 0.5, 0.0, 1.0, "Middle of the corridor: 0 is the left edge of the image, 1 the right."),
+    ("min_share", 0.02, 0.0, 1.0, "Share of the corridor that a class must cover."),
+    ("min_confidence", 0.5, 0.0, 1.0, "Mean confidence that the class must have in the corridor."),
+    ("max_age", 0.5, 0.0, 3600.0, "Seconds; forecasts from older frames are ignored; 0 ignores none."),
 )
-# A forecast and its masks arrive in any order, within milliseconds. What stays incomplete this long lost a part.
+# A forecast and its masks arrive in any order, within milliseconds. One that is still incomplete after this many newer
+# ones has lost a part.
 MOST_WAITING = 16
 
 
 class Join:
-    """Brings together what carries the same stamp: a forecast, and the masks it says it has."""
+    """Joins messages with the same stamp: a forecast and the masks that it announces."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, dict[str, Any]] = {}
 
     def add(self, name: str, message: Any) -> dict[str, Any] | None:
-        """Takes "forecast" or an output by its name; gives forecast and masks by name when they are complete."""
+        """Add the "forecast" or an output by its name; return forecast and masks by name when they are complete."""
         stamp = stamp_of(message.header)
         parts = self._waiting.setdefault(stamp, {})
         parts[name] = message
         if "forecast" in parts and all(wanted in parts for wanted in _masks(parts["forecast"])):
             return self._waiting.pop(stamp)
         if len(self._waiting) > MOST_WAITING:
-            # The oldest by arrival: the stamps of a recording that loops begin anew.
+            # The oldest by arrival, because the stamps of a looping recording start again.
             del self._waiting[next(iter(self._waiting))]
         return None
 
 
 def usable(forecast: Any) -> list[int]:
-    """Horizons that have both masks and may be believed: now, and those that beat "nothing changes"."""
-    skilled = [k for k, skill in enumerate(forecast.skill) if k == 0 or skill >= 0]  # NaN: not measured, not believed
+    """Horizons that have both masks and can be trusted: now, and those that beat "nothing changes"."""
+    skilled = [k for k, skill in enumerate(forecast.skill) if k == 0 or skill >= 0]  # NaN: not measured, not trusted
     return [k for k in skilled if {f"h{k}/segmentation", f"h{k}/confidence"} <= set(forecast.outputs)]
 
 
@@ -66,16 +67,16 @@ class CorridorWatch(Node):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("corridor_watch")
-        source = ParameterDescriptor(description="Where the re2pix_node publishes.", read_only=True)
+        source = ParameterDescriptor(description="Namespace in which re2pix_node publishes.", read_only=True)
         self._source = self.declare_parameter("source", "/re2pix_node/output", source).value.rstrip("/")
         value = {row[0]: self._declare(*row) for row in NUMBERS}
         self._corridor = Corridor(*(value[name] for name in ("bottom_width", "top_width", "top", "centre")))
         self._min_share, self._min_confidence = value["min_share"], value["min_confidence"]
         self._max_age = value["max_age"]
         self._join = Join()
-        self._horizons = 0  # subscribed to so far
+        self._horizons = 0  # number of horizons subscribed to so far
         self._entered = False
-        # Best effort goes with publishers of either kind, and what is late is of no use here.
+        # Best effort is compatible with both kinds of publishers, and late messages are useless here.
         self._qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._intrusions = self.create_publisher(Intrusion, "~/intrusion", 10)
         self.create_subscription(Forecast, f"{self._source}/forecast", self._on_forecast, self._qos)
@@ -86,7 +87,7 @@ class CorridorWatch(Node):  # type: ignore[misc]
         return float(self.declare_parameter(name, default, descriptor).value)
 
     def _on_forecast(self, forecast: Any) -> None:
-        # How many horizons there are, the forecasts say. The node makes only masks that somebody subscribes to.
+        # The forecasts give the number of horizons. The node computes only masks that have a subscriber.
         for k in range(self._horizons, len(forecast.horizons)):
             for kind in ("segmentation", "confidence"):
                 self._subscribe(f"h{k}/{kind}")
@@ -104,7 +105,7 @@ class CorridorWatch(Node):  # type: ignore[misc]
         age = (self.get_clock().now().nanoseconds - stamp_of(forecast.header)) / NANOSECONDS
         if 0 < self._max_age < age:
             self.get_logger().warning(
-                f"a forecast is ignored: its picture is {age:.2f} s old, and max_age is {self._max_age:g} s",
+                f"a forecast is ignored: its frame is {age:.2f} s old, and max_age is {self._max_age:g} s",
                 throttle_duration_sec=10.0,
             )
             return
@@ -114,7 +115,7 @@ class CorridorWatch(Node):  # type: ignore[misc]
         moving = [class_id for class_id, moves in zip(forecast.class_ids, forecast.class_moving, strict=True) if moves]
         inside = self._corridor.inside(_region(forecast.region), forecast.mask_height, forecast.mask_width)
         if not inside.any():
-            text = "the corridor lies outside of the part of the image that forecasts cover: nothing can enter it"
+            text = "the corridor lies outside the part of the image that forecasts cover: nothing can enter it"
             self.get_logger().warning(text, throttle_duration_sec=10.0)
         entry = intrusion(masks, moving, inside, self._min_share, self._min_confidence)
         if entry is not None:
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"corridor_watch: {error}", file=sys.stderr)
         return 2
     except Exception:
-        # A signal shuts ROS down under whatever a callback is doing, a publisher's publish() for one.
+        # A signal shuts ROS down while a callback may still be running, for example in publish().
         if rclpy.ok():
             raise
     finally:

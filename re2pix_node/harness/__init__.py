@@ -1,1 +1,1 @@
-"""The real node, a camera that is played, and a listener."""
+"""Runs the real node with a played camera and a listener: for demo, bench-node and soak."""

@@ -1,4 +1,4 @@
-"""A drive through the real node over ROS 2, as a camera would play it; and what comes back, in words and pictures."""
+"""Plays a drive through the real node over ROS 2, as a camera would, and shows the result as table and pictures."""
 
 import bisect
 import itertools
@@ -29,18 +29,18 @@ from re2pix_node.recordings.reader import CameraTopic, Recording
 from re2pix_node.ros.diagnostics import LOADING
 
 RENDER_RATE = 10.0  # Hz
-HELD = 2 * NANOSECONDS  # for so long a drawn picture is shown while there is no newer one
-STILL = 2 / 3  # of the drive has passed: the street moves, and the skill curve has its shape
+HELD = 2 * NANOSECONDS  # how long a drawn picture is shown while there is no newer one
+STILL = 2 / 3  # of the drive: there the street moves, and the skill curve has its shape
 
 
 @dataclass
 class Seen:
-    """What came back, by stamp, and the stamps of all that was sent."""
+    """The received messages by stamp, and the stamps of all sent frames."""
 
     sent: list[int] = field(default_factory=list)
-    forecasts: dict[int, tuple[Any, int]] = field(default_factory=dict)  # and when they came, ns
+    forecasts: dict[int, tuple[Any, int]] = field(default_factory=dict)  # message and arrival time, ns
     masks: dict[tuple[int, int], Picture] = field(default_factory=dict)  # by stamp and horizon
-    drawn: dict[int, Picture] = field(default_factory=dict)  # what is expected at the last horizon
+    drawn: dict[int, Picture] = field(default_factory=dict)  # drawn pictures of the last horizon, by stamp
     status: dict[str, str] = field(default_factory=dict)  # the node's diagnostics at the end
 
     def on_forecast(self, message: Any) -> None:
@@ -53,7 +53,7 @@ class Seen:
         self.drawn[stamp_of(message.header)] = decode(message)
 
     def latency(self, stamp: int) -> float:
-        """ms from sending the image to receiving the forecast: frames are stamped with the time they are sent at."""
+        """ms from sending the image to receiving the forecast: a frame's stamp is the time at which it was sent."""
         return (self.forecasts[stamp][1] - stamp) / 1e6
 
 
@@ -65,7 +65,7 @@ def count_frames(recording: Recording, camera: CameraTopic, seconds: float) -> i
 
 
 def play(model: ModelChoice, drive: Path, camera: CameraTopic, frames: int, seconds: float) -> Seen:
-    """Plays so many frames of the drive through the real node."""
+    """Play this many frames of the drive through the real node."""
     bundle = read_bundle(model.bundle)
     seen = Seen()
     draws, last = bundle.manifest.render is not None, len(bundle.manifest.time.horizons)
@@ -77,7 +77,7 @@ def play(model: ModelChoice, drive: Path, camera: CameraTopic, frames: int, seco
         if draws:
             rig.listen(Image, f"h{last}/image", seen.on_picture)
         rig.wait_until_ready()
-        if draws:  # a drive is short
+        if draws:  # wait for the renderer, because a drive is short
             rig.wait(lambda: rig.status["renderer"] not in ("", LOADING), READY_SECONDS)
         with rig.camera(drive, "--topic", camera.name, "--frames", frames) as player:
             player.finish(2 * seconds + 30)
@@ -115,7 +115,7 @@ def table(seen: Seen) -> str:
 
 
 def _skill_text(forecasts: list[Any]) -> str:
-    """Medians over the drive, of each horizon."""
+    """The median over the drive for each horizon."""
     parts = []
     for k, horizon in enumerate(_horizons(forecasts), start=1):
         measured = [message.skill[k] for message in forecasts if math.isfinite(message.skill[k])]
@@ -125,7 +125,7 @@ def _skill_text(forecasts: list[Any]) -> str:
 
 
 def _horizons(forecasts: list[Any]) -> list[str]:
-    """Names of the horizons after the first. They follow the spacing of frames, which may change."""
+    """Names of the horizons after the first. They depend on the spacing of frames, which may change."""
     count = len(forecasts[0].horizons)
     medians = (statistics.median(ns_of(message.horizons[k]) for message in forecasts) for k in range(1, count))
     return [f"{horizon / NANOSECONDS:.2f} s" for horizon in medians]
@@ -156,7 +156,7 @@ def write_pictures(
 
 
 def _shown_for(seen: Seen, stamps: list[int], i: int) -> int:
-    """For how many camera frames a forecast is the newest: the video runs at the camera's rate."""
+    """For how many camera frames each forecast is the newest: the video runs at the camera's rate."""
     after = seen.sent.index(stamps[i + 1]) if i + 1 < len(stamps) else len(seen.sent)
     return after - seen.sent.index(stamps[i])
 
@@ -167,7 +167,7 @@ def _moment(seen: Seen, stamp: int) -> VideoMoment:
 
 
 def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
-    """The camera; what is seen now; and what is expected, each laid over what the camera saw when its time had come."""
+    """The camera, the masks of now, and each forecast over the frame that the camera later saw at that moment."""
     message, _ = seen.forecasts[stamp]
     now = seen.sent.index(stamp)
     panels = [Panel("camera", footage.picture(now, message.region))]
@@ -182,12 +182,12 @@ def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
 
 
 def _drawn_before(seen: Seen, stamp: int) -> int | None:
-    """The newest forecast of late that has been drawn: not all are."""
+    """The newest recent forecast that has a drawn picture: not every forecast has one."""
     return max((at for at in seen.drawn if stamp - HELD < at <= stamp and at in seen.forecasts), default=None)
 
 
 def _panels_of_picture(seen: Seen, footage: "_Footage", stamp: int, drawing: DemoVideo) -> list[Panel]:
-    """The newest frame of a forecast, what came at its last horizon, and the picture that was drawn of that moment."""
+    """A forecast's newest frame, the frame that came at its last horizon, and the picture drawn for that moment."""
     message, _ = seen.forecasts[stamp]
     moment = ns_of(message.predicted_stamps[-1])
     now, then = (f"{(at - seen.sent[0]) / NANOSECONDS:.2f} s" for at in (stamp, moment))
@@ -210,7 +210,7 @@ def _caption(message: Any, k: int) -> str:
 
 
 def _nearest(stamps: list[int], stamp: int) -> int:
-    """The index of the stamp that is nearest."""
+    """The index of the nearest stamp."""
     i = bisect.bisect_left(stamps, stamp)
     if i in (0, len(stamps)):
         return min(i, len(stamps) - 1)
@@ -218,7 +218,7 @@ def _nearest(stamps: list[int], stamp: int) -> int:
 
 
 class _Footage:
-    """The pictures that were sent, by their number, read once from front to back; only a few are held."""
+    """The sent pictures by their number, read once from start to end; only a few are held."""
 
     def __init__(self, recording: Recording, camera: CameraTopic, drawing: DemoVideo) -> None:
         self._pictures: Iterator[Picture | None] = (_decoded(frame.message) for frame in recording.frames(camera))
@@ -227,7 +227,7 @@ class _Footage:
         self._drawing = drawing
 
     def picture(self, i: int, region: Any) -> Picture | None:
-        """The region of a picture, None where it cannot be decoded."""
+        """The region of a picture; None if the picture cannot be decoded."""
         while self._read <= i:
             picture = next(self._pictures)
             covered = None if picture is None else cut(picture, region.x, region.y, region.width, region.height)

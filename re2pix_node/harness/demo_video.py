@@ -1,4 +1,4 @@
-"""The demo's pictures: what the camera saw, what is expected, and how the expecting goes. Drawn with OpenCV."""
+"""The demo's pictures: camera, forecasts, and charts of skill and latency. Drawn with OpenCV."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ GAP = 8
 WIDTH = COLUMNS * PANEL_WIDTH + (COLUMNS + 1) * GAP
 CAPTION_HEIGHT = 28
 CHART_HEIGHT = 220
-MASK_SHARE = 0.55  # of the colour where a mask lies over a picture
+MASK_SHARE = 0.55  # share of the colour where a mask is over a picture
 
 _BACKGROUND = (22, 24, 29)
 _PLOT = (34, 37, 44)
@@ -26,13 +26,13 @@ _INK = (238, 240, 243)
 _FAINT = (150, 156, 166)
 _ZERO = (205, 208, 214)
 _GRID = (58, 62, 71)
-# Told apart by colour-blind eyes as well, and bright on a dark ground.
+# Colour-blind people can distinguish these, and they are bright on a dark ground.
 _CURVES = ((240, 175, 60), (95, 190, 240), (80, 200, 150), (225, 130, 185), (240, 228, 110), (170, 150, 240))
 
 
 @dataclass(frozen=True)
 class VideoMoment:
-    """What one forecast adds to the charts."""
+    """The values of one forecast in the charts."""
 
     seconds: float  # since the drive began
     skill: tuple[float, ...]  # live, of each horizon after the first; NaN where not measured
@@ -49,7 +49,7 @@ class Panel:
 
 
 class DemoVideo:
-    """Draws one picture for each moment; the charts fill as time goes on."""
+    """Draws one picture for each moment; the charts fill over time."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class DemoVideo:
         shape: float,
         pictures: bool = False,
     ) -> None:
-        """`horizons` names those after the first; `shape` is height by width of what masks cover; `pictures`: whether a
-        row is kept for what was drawn."""
+        """`horizons` are the names after the first; `shape` is height by width of the area under the masks; `pictures`:
+        whether there is a row for drawn pictures."""
         self._palette = palette(labels)
         self._labels = labels
         self._horizons = horizons
@@ -75,18 +75,18 @@ class DemoVideo:
         self._latency = _Chart(WIDTH - 3 * GAP - chart_width, left, (0.0, max(1.15 * longest, 10.0)))
 
     def shrink(self, picture: Picture) -> Picture:
-        """A picture as it is shown, to be kept until it is."""
+        """A picture in the size in which it will be shown."""
         return np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def draw(self, i: int, panels: Sequence[Panel], notes: Sequence[str], below: Sequence[Panel] = ()) -> Picture:
-        """`below` are panels in a row of their own, which stays empty while there are none."""
+        """Draw one moment; `below` are the panels of the lower row, which stays empty while there are none."""
         rows = self._rows([*map(self._panel, panels), self._legend(notes)])
         if self._pictures:
             rows += self._rows([self._panel(panel) for panel in below or [Panel("", None)] * COLUMNS])
         charts = _row([self._draw_skill(i), self._draw_latency(i)])
         gap = np.full((GAP, WIDTH, 3), _BACKGROUND, np.uint8)
         sheet = np.vstack([part for row in (*rows, charts) for part in (row, gap)])
-        # Video encoders want even sizes.
+        # Video encoders need even sizes.
         return np.ascontiguousarray(sheet[: sheet.shape[0] // 2 * 2, : sheet.shape[1] // 2 * 2])
 
     def _rows(self, tiles: list[Picture]) -> list[Picture]:
@@ -100,7 +100,7 @@ class DemoVideo:
         shown = np.full((height, width, 3), _PLOT, np.uint8) if panel.picture is None else panel.picture
         if panel.mask is not None:
             coloured = cv2.resize(self._palette[panel.mask], self._size, interpolation=cv2.INTER_NEAREST)
-            # Grey below the colours: a red car is not taken for a class.
+            # The picture below the colours is grey, so that a red car does not look like a class.
             grey = cv2.cvtColor(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
             shown = np.asarray(cv2.addWeighted(grey, 1 - MASK_SHARE, coloured, MASK_SHARE, 0), np.uint8)
         tile[CAPTION_HEIGHT:] = shown
@@ -141,7 +141,7 @@ class DemoVideo:
 
 
 class _Chart:
-    """A plot over time: its frame, its scales, and where a value lies in it."""
+    """A plot over time: its frame, its scales, and the position of a value in it."""
 
     LEFT, RIGHT, TOP, BOTTOM = 46, 12, 46, 26
 
@@ -171,7 +171,7 @@ class _Chart:
         cv2.line(chart, (self.LEFT, y), (self._width - self.RIGHT, y), _ZERO, 2)
 
     def curve(self, chart: Picture, points: Sequence[tuple[float, float]], colour: tuple[int, int, int]) -> None:
-        """Lines between neighbours that are both there."""
+        """Draw lines between neighbours that both have a value."""
         for (x0, y0), (x1, y1) in itertools.pairwise(points):
             if math.isfinite(y0) and math.isfinite(y1):
                 cv2.line(chart, (self._x(x0), self._y(y0)), (self._x(x1), self._y(y1)), colour, 2, cv2.LINE_AA)
@@ -179,7 +179,7 @@ class _Chart:
             cv2.circle(chart, (self._x(points[-1][0]), self._y(points[-1][1])), 4, colour, -1, cv2.LINE_AA)
 
     def entry(self, chart: Picture, x: int, text: str, colour: tuple[int, int, int]) -> int:
-        """An entry of the legend, above the plot; gives its width."""
+        """Draw an entry of the legend above the plot and return its width."""
         cv2.line(chart, (x, 34), (x + 20, 34), colour, 3)
         _text(chart, text, x + 27, 38, 0.45)
         return 27 + _text_width(text, 0.45)
@@ -196,13 +196,13 @@ class _Chart:
 
 
 def _range_of_skill(skills: Sequence[float]) -> tuple[float, float]:
-    """What shows all of them, the zero line, and some room."""
+    """A range that shows all values, the zero line, and a margin."""
     low, high = min(skills, default=0.0), max(skills, default=0.0)
     return max(-1.05, min(-0.2, low - 0.05)), min(1.05, max(0.5, high + 0.05))
 
 
 def _round_steps(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between the two, about so many."""
+    """About this many round numbers between the two."""
     rough = (high - low) / about
     unit = 10 ** math.floor(math.log10(rough))
     step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough)

@@ -23,7 +23,7 @@ from re2pix_node.recordings.camera_frames import Form
 PACE, TARGET_P99 = 10.0, 120.0  # Hz, and ms from receipt of the image to forecast published
 FAST_PACE, TARGET_ADDED = 30.0, 5.0  # Hz, and ms
 FULL_HD = Form("bgr8", (1920, 1080))
-ROUNDS = 3  # node and bare pipeline take turns, so that whatever slows the machine for a while slows both
+ROUNDS = 3  # node and bare pipeline take turns, so that a slow moment of the machine affects both
 MODEL_STAGES = ("decode", "fit", "encode", "forecast")
 STAGES = ("wait", *MODEL_STAGES, "publish")
 
@@ -32,12 +32,12 @@ Figures = dict[str, Any]
 
 @dataclass
 class Play:
-    """What was sent to the node, and what came back."""
+    """The messages that were sent to the node and received from it."""
 
     sent: int = 0
     forecasts: int = 0
     seconds: float = 0.0  # of play
-    processor: float = 0.0  # seconds of it that the node took
+    processor: float = 0.0  # processor seconds of the node in that time
     latencies: list[float] = field(default_factory=list)  # ms from image sent to forecast received
 
     def on_forecast(self, message: Any) -> None:
@@ -46,7 +46,7 @@ class Play:
 
 
 def keeping_up(model: ModelChoice, drive: PlayedDrive, seconds: float) -> Figures:
-    """The camera as it is, at 10 Hz."""
+    """Measure the node with the camera as recorded, at 10 Hz."""
     play = Play()
     with running_node("bench", node_parameters(model, drive.camera.type) | {"preview_rate": 0.0}) as rig:
         horizons = len(read_bundle(model.bundle).manifest.time.horizons)
@@ -69,7 +69,7 @@ def keeps_up(figures: Figures) -> bool:
 
 
 def added(model: ModelChoice, drive: PlayedDrive, frames: int) -> Figures:
-    """Full-HD frames at 30 Hz, to the node and to the pipeline alone in turns."""
+    """Measure full-HD frames at 30 Hz, through the node and through the pipeline alone in turns."""
     play = Play()
     share = frames // ROUNDS
     direct = DirectRun(
@@ -106,7 +106,7 @@ def what_ros_adds(figures: Figures) -> Figures:
 
 
 def _measure_alone(direct: DirectRun) -> list[float]:
-    # In a process of its own, which knows nothing of ROS.
+    # In its own process, without ROS.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         times = pool.submit(measure, direct).result()
     if not times:
@@ -122,7 +122,7 @@ def _listen(rig: Rig, play: Play, horizons: int) -> None:
 
 
 def _play(rig: Rig, play: Play, drive: PlayedDrive, rate: float, frames: int, *options: object) -> None:
-    """Adds one more play of the drive."""
+    """Play the drive once more and add the results."""
     words = ("--topic", drive.camera.name, "--rate", rate / drive.rate, "--frames", frames, "--loop", *options)
     before, start = usage_of(rig.process.pid).processor, time.monotonic()
     with rig.camera(drive.path, *words) as camera:

@@ -1,4 +1,4 @@
-"""The real node as a process of its own, a camera before it and an ear behind it: for demo, bench-node and soak."""
+"""Runs the real node as a process, with a played camera and a listener: for demo, bench-node and soak."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ REPORT_SECONDS = 10.0  # for the node's diagnostics, one a second, on a busy mac
 
 @dataclass(frozen=True)
 class PlayedDrive:
-    """A recording to be played."""
+    """A recording to play."""
 
     path: Path
     camera: CameraTopic
@@ -62,11 +62,11 @@ class Rig:
         self._topics.append(topic)
 
     def wait(self, until: Callable[[], bool], seconds: float) -> bool:
-        """Takes in messages until then, or for so long. What ended meanwhile is an error."""
+        """Receive messages until the condition holds or the time is over. A process that ends meanwhile is an error."""
         deadline = time.monotonic() + seconds
         while not until():
             if self.process.poll() is not None:
-                raise Re2pixError(f"the node ended with code {self.process.returncode}; what it said is above")
+                raise Re2pixError(f"the node ended with code {self.process.returncode}; its messages are above")
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
@@ -74,7 +74,7 @@ class Rig:
         return True
 
     def wait_until_ready(self) -> None:
-        """Until the node takes frames and everything we listen to is there."""
+        """Wait until the node takes frames and all its topics exist."""
         if not self.wait(lambda: self._is_ready() or self._has_failed(), READY_SECONDS):
             said = self.said or "it is not heard at all"
             raise Re2pixError(f"the node was not ready after {READY_SECONDS:.0f} s ({said}): run re2pix doctor")
@@ -82,12 +82,12 @@ class Rig:
             raise Re2pixError(f"the node failed: {self.said}")
 
     def settle(self) -> None:
-        """Until the node's counts and ours tell of all that has been sent."""
+        """Wait until the node's counts and ours account for every sent frame."""
         heard = self.reports
         self.wait(lambda: self.reports >= heard + 2, REPORT_SECONDS)
 
     def set_parameter(self, name: str, value: object) -> None:
-        """Of those that may change at any time."""
+        """Set a parameter that may change at any time."""
         client = self._listener.create_client(SetParameters, f"{self.name}/set_parameters")
         try:
             request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
@@ -102,7 +102,7 @@ class Rig:
 
     @contextlib.contextmanager
     def camera(self, recording: Path, *options: object) -> Iterator["Camera"]:
-        """Plays a recording to the node, stamped with the present time; it starts by itself when connected."""
+        """Play a recording to the node, stamped with the present time; it starts by itself when connected."""
         with tempfile.TemporaryDirectory(prefix="re2pix-") as folder:
             stamps = Path(folder) / "stamps"
             stamps.touch()
@@ -131,7 +131,7 @@ class Rig:
 
 
 class Camera:
-    """The process that plays, and what it has sent."""
+    """The process that plays, and the frames it has sent."""
 
     def __init__(self, rig: Rig, process: "subprocess.Popen[bytes]", stamps: Path) -> None:
         self.process = process
@@ -141,7 +141,7 @@ class Camera:
         self._sent: dict[int, None] = {}
 
     def sent(self) -> list[int]:
-        """The stamps (ns) sent so far, in their order."""
+        """The stamps (ns) sent so far, in order."""
         self._take_in()
         return list(self._sent)
 
@@ -151,12 +151,12 @@ class Camera:
         return stamp in self._sent
 
     def finish(self, seconds: float) -> dict[str, Any]:
-        """Waits for the end of the play; gives what the player says of it."""
+        """Wait for the end of the play and return the player's summary."""
         if not self._rig.wait(lambda: self.process.poll() is not None, seconds):
             raise Re2pixError(f"the camera has not ended after {seconds:.0f} s: is this machine very busy?")
         said = self.process.communicate()[0].decode()
         if self.process.returncode:
-            raise Re2pixError("the camera failed; what it said is above")
+            raise Re2pixError("the camera failed; its messages are above")
         return dict(json.loads(said))
 
     def _take_in(self) -> None:
@@ -169,7 +169,7 @@ class Camera:
 
 
 def node_parameters(model: ModelChoice, message_type: str) -> dict[str, object]:
-    """What the choice of a model is called in the node."""
+    """The node's parameters for this choice of a model."""
     return {
         "bundle": model.bundle,
         "engine": model.engine,
@@ -182,13 +182,13 @@ def node_parameters(model: ModelChoice, message_type: str) -> dict[str, object]:
 
 @contextlib.contextmanager
 def running_node(what: str, parameters: Mapping[str, object]) -> Iterator[Rig]:
-    """The node with these parameters, in a namespace that nobody else uses."""
+    """Run the node with these parameters, in a namespace of its own."""
     _prepare_environment()
     end_on_signals()
     namespace = f"/re2pix_{what}_{os.getpid()}"
     command = subprocess_python.command("re2pix_node.ros.node", "--ros-args", "-r", f"__ns:={namespace}")
     for name, value in parameters.items():
-        # JSON is YAML, which is what ROS reads: no path or word is taken for something else.
+        # ROS reads YAML, and JSON is YAML: quoted this way, no path or word changes its type.
         command += ["-p", f"{name}:={json.dumps(str(value) if isinstance(value, Path) else value)}"]
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -199,9 +199,9 @@ def running_node(what: str, parameters: Mapping[str, object]) -> Iterator[Rig]:
 
 
 def _prepare_environment() -> None:
-    # Our own traffic stays on this machine.
+    # Keep our traffic on this machine.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    profile = shipped("config/fastdds.xml")  # without which images get lost
+    profile = shipped("config/fastdds.xml")  # without it images get lost
     if profile:
         os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
         os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
@@ -218,7 +218,7 @@ def _process(command: list[str], stdout: int | None = None) -> Iterator["subproc
 
 @contextlib.contextmanager
 def _stopped_later() -> Iterator[None]:
-    """Who asks us to stop meanwhile is heard when this is over: a process that is just being started would be left
+    """Delay a request to stop until the block is over: otherwise a process that is just being started would be left
     behind."""
     asked: list[int] = []
     stops = (signal.SIGINT, signal.SIGTERM)

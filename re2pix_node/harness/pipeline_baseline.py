@@ -1,4 +1,4 @@
-"""What frames cost without ROS, sent at a camera's pace: the yardstick of bench-node."""
+"""Times frames at a camera's rate without ROS: the baseline of bench-node."""
 
 import itertools
 import time
@@ -17,7 +17,7 @@ from re2pix_node.recordings.reader import open_recording
 
 @dataclass(frozen=True)
 class DirectRun:
-    """Which frames, how often, and through what."""
+    """Which frames to run, at which rate, and through which model."""
 
     drive: Path
     topic: str
@@ -32,7 +32,7 @@ class DirectRun:
 
 
 def measure(run: DirectRun) -> list[float]:
-    """Seconds that each frame took from message to forecast, where it led to one."""
+    """Seconds from message to forecast, for each frame that led to a forecast."""
     bundle = read_bundle(run.bundle)
     engine, _ = open_engine(bundle, run.engine, run.precision, run.threads)
     pipeline = Pipeline(bundle, engine, run.fit)

@@ -1,4 +1,4 @@
-"""One camera of a recording onto a ROS topic, at real time, as a camera would."""
+"""Publishes one camera of a recording on a ROS topic in real time, as a camera would."""
 
 import itertools
 import signal
@@ -23,22 +23,22 @@ from re2pix_node.recordings.camera_frames import CameraFrame, CameraFrames
 from re2pix_node.ros.message_types import ros_types
 
 MESSAGES = {"Image": Image, "CompressedImage": CompressedImage}
-AHEAD = 8  # frames made ready before their time, so that a slow one does not disturb the rate
-LATE = 0.01  # s after its time at which a frame may still be sent without holding up the others
-TICK = 0.025  # s between messages on /clock, as ros2 bag play has it
-SETTLE = 0.5  # s in which the other side, too, comes to know that we are connected; and the last frame gets away
+AHEAD = 8  # frames prepared ahead of time, so that a slow one does not disturb the rate
+LATE = 0.01  # s of delay up to which a frame does not delay the frames after it
+TICK = 0.025  # s between messages on /clock, as in ros2 bag play
+SETTLE = 0.5  # s until the other side also knows that we are connected, and until the last frame is sent
 
 T = TypeVar("T")
 
 
 def end_on_signals() -> None:
-    """SIGTERM ends a process as Ctrl-C does, and so does SIGINT where a background job was told to ignore it."""
+    """Make SIGTERM end the process as Ctrl-C does, and SIGINT too in a background job, which ignores it by default."""
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.default_int_handler)
 
 
 def open_lines(path: Path) -> TextIO:
-    """A file that others read while it is written, line by line."""
+    """Open a file that is written line by line, so that others can read it at the same time."""
     try:
         return path.open("w", buffering=1)
     except OSError as error:
@@ -47,7 +47,7 @@ def open_lines(path: Path) -> TextIO:
 
 @dataclass(frozen=True)
 class Pace:
-    """How a recording is played."""
+    """The pace of a play."""
 
     rate: float = 1.0  # 2 plays twice as fast
     frames: int = 0  # 0: all of them
@@ -58,7 +58,7 @@ class Pace:
 
 
 class Player:
-    """Sends each frame at its time. Used as a context, in which rclpy runs."""
+    """Sends each frame at its time. A context manager in which rclpy runs."""
 
     def __init__(self, message_type: str, topic: str, options: Pace, stamps: TextIO | None) -> None:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -66,12 +66,12 @@ class Player:
         self._stamps = stamps
         self._message_type = MESSAGES[message_type]
         node = rclpy.create_node("re2pix_play", start_parameter_services=False, enable_rosout=False)
-        # As camera drivers do: an image that is lost is not sent again.
+        # As camera drivers do: a lost image is not sent again.
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._images = node.create_publisher(self._message_type, topic, newest)
         self._clock = node.create_publisher(Clock, "/clock", 1) if options.clock else None
         self.sent = 0
-        self.late = 0.0  # s that the play was held up, all in all
+        self.late = 0.0  # s of delay of the play in total
 
     def __enter__(self) -> "Player":
         return self
@@ -90,7 +90,7 @@ class Player:
             due = start + since / NANOSECONDS / self._options.rate
             late = time.monotonic() - due
             if late > LATE:
-                # No camera sends in a burst what it has missed: all that follows is as late.
+                # A camera does not send missed frames in a burst: all following frames are delayed too.
                 start += late
                 self.late += late
             self._wait_until(due, frame)
@@ -110,7 +110,7 @@ class Player:
         self._wait_until(time.monotonic() + SETTLE, first)
 
     def _wait_until(self, due: float, frame: CameraFrame) -> None:
-        """Waits for the moment of a frame; meanwhile the clock runs up to it."""
+        """Wait for the moment of a frame, and publish the clock up to it."""
         while (left := due - time.monotonic()) > 0:
             if self._clock:
                 self._tick(frame.received - round(left * self._options.rate * NANOSECONDS))
@@ -124,7 +124,7 @@ class Player:
             stamp = time.time_ns()
             message.header.stamp = time_message(ros_types(), stamp)
         if self._stamps:
-            # Written first: who hears of a frame can find it here.
+            # Written first: a listener that receives a frame then finds its stamp here.
             print(stamp, file=self._stamps)
         self._images.publish(message)
         self.sent += 1
@@ -135,7 +135,7 @@ class Player:
 
 
 def scheduled(frames: CameraFrames, loop: bool) -> Iterator[tuple[int, CameraFrame]]:
-    """Frames with their time since the first of all, ns; over and over if asked."""
+    """Frames with their time since the very first one, in ns; repeated for a loop."""
     lap_start = 0
     while True:
         first = last = count = 0
@@ -146,12 +146,12 @@ def scheduled(frames: CameraFrames, loop: bool) -> Iterator[tuple[int, CameraFra
             yield lap_start + last - first, frame
         if not loop or not count:
             return
-        # The first frame of the next lap follows as the others follow one another.
+        # The first frame of the next round follows with the usual step.
         lap_start += (last - first) * count // (count - 1) if count > 1 else NANOSECONDS
 
 
 def made_ahead(items: Iterator[T], depth: int = AHEAD) -> Iterator[T]:
-    """The same items, each made in another thread before it is asked for."""
+    """The same items, each prepared in another thread before it is requested."""
     end = object()
     with ThreadPoolExecutor(1) as pool:
         pending: deque[Future[T | object]] = deque(pool.submit(next, items, end) for _ in range(depth))

@@ -1,4 +1,4 @@
-"""`re2pix bench-node --render`: do forecasts notice that pictures are drawn? Off and on in turns, within one run."""
+"""`re2pix bench-node --render`: do pictures slow down forecasts? Compares both in turns, within one run."""
 
 import time
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from re2pix_node.harness.node_harness import PlayedDrive, Rig, node_parameters, 
 from re2pix_node.pipeline.messages import ns_of, stamp_of
 from re2pix_node.pipeline.model_choice import ModelChoice
 
-TURN, DISCARDED = 5.0, 1.0  # s of each turn, and those at its beginning that do not count
-FIRST_SECONDS = 120.0  # for the renderer to load, and to draw its first picture
-WITHIN = 0.1  # share by which the rate and the p99 of forecasts may be worse
+TURN, DISCARDED = 5.0, 1.0  # s of each turn, and seconds at its start that do not count
+FIRST_SECONDS = 120.0  # for the renderer to load and to draw its first picture
+WITHIN = 0.1  # maximum share by which the rate and the p99 of forecasts may be worse
 
 Figures = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Turn:
 
 @dataclass
 class AgeListener:
-    """From image sent to forecast published, by stamp, ms: the node's own measure, so that our ears cost nothing."""
+    """ms from image sent to forecast published, by stamp: measured by the node, so our listening does not count."""
 
     ages: dict[int, float] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class AgeListener:
 
 
 def measure(model: ModelChoice, drive: PlayedDrive, pace: float, render_rate: float, seconds: float) -> Figures:
-    """So many seconds of the drive with frames at `pace` (Hz)."""
+    """Measure this many seconds of the drive with frames at `pace` (Hz)."""
     bundle = read_bundle(model.bundle)
     if bundle.manifest.render is None:
         raise Re2pixError(f"{bundle.path}: has no render graph: --render measures bundles that have one")
@@ -93,7 +93,7 @@ def go_unnoticed(off: Figures, on: Figures, errors: int) -> bool:
 
 
 def _draw_the_first(rig: Rig, rate: float) -> None:
-    """Loading the renderer takes seconds, and is not what is measured."""
+    """Wait for the first picture: loading the renderer takes seconds and is not measured."""
     rig.set_parameter("render_rate", rate)
 
     def count(*names: str) -> int:
@@ -106,7 +106,7 @@ def _draw_the_first(rig: Rig, rate: float) -> None:
 
 
 def _rest(rig: Rig) -> dict[str, str]:
-    """Nothing is drawn any more; gives what the node then says."""
+    """Stop drawing and return the node's final diagnostics."""
     rig.set_parameter("render_rate", 0.0)
     rig.settle()
     return rig.status

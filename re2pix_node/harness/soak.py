@@ -1,4 +1,4 @@
-"""The real node for hours on a looping drive; what it holds must not grow, no stamp may be wrong."""
+"""Runs the real node for hours on a looping drive: its resources must not grow, and no stamp may be wrong."""
 
 import csv
 import itertools
@@ -24,7 +24,7 @@ from re2pix_node.pipeline.model_choice import ModelChoice
 from re2pix_node.recordings.reader import CameraTopic
 
 SAMPLE_SECONDS = 10.0
-FLAT = 0.02  # of resident memory: by so much may it vary
+FLAT = 0.02  # share by which resident memory may vary
 MIB = 1 << 20
 
 
@@ -34,7 +34,7 @@ class UsageSample:
 
     seconds: float
     resident: int  # bytes
-    held: int  # bytes of that; see Usage
+    held: int  # bytes of it; see process_usage.py
     threads: int
     handles: int
     forecasts: int
@@ -43,7 +43,7 @@ class UsageSample:
 
 @dataclass
 class ForecastListener:
-    """Listens to forecasts, and checks them."""
+    """Listens to forecasts and checks them."""
 
     check: StampCheck
     camera: Camera | None = None
@@ -58,7 +58,7 @@ class ForecastListener:
 
 @dataclass(frozen=True)
 class Watched:
-    """What came of it."""
+    """The samples and the final state of a run."""
 
     samples: list[UsageSample]
     wrong: Counter[str]
@@ -69,7 +69,7 @@ class Watched:
 def watch_node(
     model: ModelChoice, drive: Path, topic: CameraTopic, speed: float, seconds: float, log: Path | None
 ) -> Watched:
-    """The drive in a loop to the real node, and a sample of it every few seconds."""
+    """Play the drive to the real node in a loop, and take a sample of the node every few seconds."""
     bundle = read_bundle(model.bundle)
     with ExitStack() as stack:
         lines = stack.enter_context(open_lines(log)) if log else None
@@ -89,7 +89,7 @@ def watch_node(
 
 
 def _watch(rig: Rig, camera: Camera, ear: ForecastListener, seconds: float, log: TextIO | None) -> list[UsageSample]:
-    """Samples until the time is over; a line a minute."""
+    """Take samples until the time is over; print a line every minute."""
     every = min(SAMPLE_SECONDS, seconds / 20)
     samples: list[UsageSample] = []
     if log:
@@ -97,7 +97,7 @@ def _watch(rig: Rig, camera: Camera, ear: ForecastListener, seconds: float, log:
     start = time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
         if rig.wait(lambda: camera.process.poll() is not None, min(every, seconds - passed)):
-            raise Re2pixError("the camera ended; what it said is above")
+            raise Re2pixError("the camera ended; its messages are above")
         samples.append(_sample(rig, ear, time.monotonic() - start))
         if log:
             csv.writer(log).writerow(astuple(samples[-1]))
@@ -121,14 +121,14 @@ def _line(sample: UsageSample) -> str:
 
 
 def verdict(samples: Sequence[UsageSample], wrong: Mapping[str, int], seconds: float) -> list[str]:
-    """What is not as it should be; nothing if all is well. What happens while the node warms up does not count."""
+    """The list of faults; empty if all is well. The time in which the node warms up does not count."""
     warm_up = max(0.2 * seconds, min(60.0, seconds / 2))
     warm = [sample for sample in samples if sample.seconds >= warm_up]
     faults = [f"wrong in {count} forecasts: {fault}" for fault, count in wrong.items()]
     faults += _stalls(warm)
     low, high = min(sample.resident for sample in warm), max(sample.resident for sample in warm)
     spread = (high - low) / low
-    # Told as well, for whoever wonders: where memory is short the kernel takes back pages of files, and no others.
+    # For information: where memory is short, the kernel drops pages of files and no others.
     without = [sample.held / MIB for sample in warm]
     print(
         f"resident memory after {warm_up:.0f} s: {low / MIB:.1f} to {high / MIB:.1f} MiB, {100 * spread:.2f}% apart; "
@@ -153,6 +153,6 @@ def _stalls(warm: Sequence[UsageSample]) -> list[str]:
 
 
 def _ends(counts: Sequence[int]) -> tuple[int, int]:
-    """The typical count in the first third, and in the last. A handle that is open for a moment is no growth."""
+    """The typical count in the first and in the last third: a handle that is open for a moment is not growth."""
     third = max(1, len(counts) // 3)
     return statistics.median_high(counts[:third]), statistics.median_low(counts[-third:])

@@ -168,4 +168,4 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 def _require_finite(features: NDArray[Any], who: str) -> None:
     if not np.isfinite(features).all():
-        raise NotFiniteError(f"{who} gave features that are not finite: nothing is forecast from this frame")
+        raise NotFiniteError(f"{who} gave features with NaN or infinity: nothing is forecast from this frame")

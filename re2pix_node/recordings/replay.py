@@ -119,7 +119,7 @@ def _drawn(renderer: PictureRenderer, observation: Observation, horizons: int) -
         return {k: renderer.draw(observation.scene(k)) for k in range(1, horizons)}
     except NotFiniteError:  # a node leaves the picture out, a replay has every picture or none
         raise EngineError(
-            f"{renderer.name}: render gave a picture that is not finite, of the forecast made at "
+            f"{renderer.name}: render gave a picture with NaN or infinity, of the forecast made at "
             f"{observation.stamp / NANOSECONDS:.3f} s: replay without --render"
         ) from None
 

@@ -68,7 +68,7 @@ class PictureRenderer:
         }
         image = _drawn(self._graph, self.name, inputs)
         if not np.isfinite(image).all():
-            raise NotFiniteError(f"{self.name}: render gave a picture that is not finite: it is left out")
+            raise NotFiniteError(f"{self.name}: render gave a picture with NaN or infinity: it is skipped")
         return _picture(image)
 
 

@@ -143,7 +143,7 @@ class FeatureCache:
                 found = self._encoder(np.ascontiguousarray(stacked[:, :, ::-1]) if job.mirrored else stacked)
                 if not np.isfinite(found).all():
                     raise TrainingError(
-                        f"{clip.name}: the encoder gave features that are not finite: check the weights"
+                        f"{clip.name}: the encoder gave features with NaN or infinity: check the weights"
                     )
                 if features is None:
                     shape = (len(job.kept), *found.shape[1:])

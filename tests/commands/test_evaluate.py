@@ -205,7 +205,7 @@ def test_labels_can_be_left_unused(tiny: Bundle, data: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["--baselines", "warp,magic"], "there is no baseline 'magic': choose of warp, warp-head, ridge, or none"),
+        (["--baselines", "warp,magic"], "there is no baseline 'magic': choose from warp, warp-head, ridge, or none"),
         (["--every", "0"], "--every must be at least 1, is 0"),
         (["--fit", "squeeze"], "there is no fit 'squeeze'"),
         (["--json", "/nowhere/at/all.json"], "the folder /nowhere/at does not exist"),

@@ -68,5 +68,5 @@ def test_features_that_are_not_finite_are_not_scored() -> None:
         def encode(self, frame):
             return super().encode(frame) * np.nan
 
-    with pytest.raises(EngineError, match="the encoder gave features that are not finite"):
+    with pytest.raises(EngineError, match="the encoder gave features with NaN or infinity"):
         EvaluatedModel(manifest(), Broken()).see(Sliding().frame(0), 0)

@@ -176,7 +176,7 @@ def test_the_command_scores_a_run_and_shows_its_pictures(
         (["--lines", 0], "--lines must be at least 1, is 0"),
         (["--i3d", "i3d.pt", "--last"], "--i3d scores videos, of all horizons: leave --last or --i3d out"),
         (["--sheet", "sheet.gif"], "sheet.gif: a sheet must end in one of .jpg .jpeg .png"),
-        (["--json", "nowhere/f.json"], "nowhere/f.json: the folder nowhere does not exist: make it first"),
+        (["--json", "nowhere/f.json"], "nowhere/f.json: the folder nowhere does not exist: create it first"),
         (["--i3d", "none.pt"], "none.pt: there is no such file"),
     ],
 )

@@ -177,7 +177,7 @@ def test_the_watch_tells_what_may_be_believed_and_nothing_else(tiny: Bundle) -> 
         log = process.communicate()[1]
     assert "car expected in the corridor in 0.36 s (confidence 0.80," in log
     assert "car in the corridor (confidence 0.80," not in log  # it was expected there already: one line an entry
-    assert re.search(r"a forecast is ignored: its picture is 3\d\.", log)  # sent when it is 31 s old
+    assert re.search(r"a forecast is ignored: its frame is 3\d\.", log)  # sent when it is 31 s old
     assert "Traceback" not in log
 
 

@@ -171,7 +171,7 @@ class TestPictures:
         said = capsys.readouterr().err.strip()
         assert said.startswith("re2pix replay: ")
         when = f"of the forecast made at {START // 10**9 + 1}.500 s"
-        assert said.endswith(f": render gave a picture that is not finite, {when}: replay without --render")
+        assert said.endswith(f": render gave a picture with NaN or infinity, {when}: replay without --render")
         assert not (tmp_path / "out").exists()
         assert replay(*given) == 0
 

@@ -157,7 +157,7 @@ def test_a_picture_that_is_not_finite_is_refused(faulty: Bundle, frail: PictureR
     good = scene_of(faulty, [faulty_bundle.picture(0.1 * i) for i in range(8)])
     bad = dataclasses.replace(good, frame=faulty_bundle.picture(0.7, fault))
     before = frail.draw(good)
-    with pytest.raises(NotFiniteError, match=f"{frail.name}: render gave a picture that is not finite"):
+    with pytest.raises(NotFiniteError, match=f"{frail.name}: render gave a picture with NaN or infinity"):
         frail.draw(bad)
     np.testing.assert_array_equal(frail.draw(good), before)
 

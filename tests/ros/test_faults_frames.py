@@ -62,7 +62,7 @@ def test_frames_that_cannot_be_decoded(camera: FaultyCamera, make, expected: str
 def test_every_kind_of_fault_is_logged_however_soon_it_follows_another(camera: FaultyCamera) -> None:
     camera.send(make=truncated, good=False)
     camera.spoil("errors", fault=faulty_bundle.ENCODER_NAN)
-    assert camera.listener.wait(lambda: any("not finite" in line for line in camera.log), READY)
+    assert camera.listener.wait(lambda: any("NaN or infinity" in line for line in camera.log), READY)
     assert any("truncated" in line for line in camera.log)
 
 
@@ -76,7 +76,7 @@ def test_every_kind_of_fault_is_logged_however_soon_it_follows_another(camera: F
     ],
 )
 def test_features_that_are_not_finite_are_never_published(camera: FaultyCamera, fault: str, who: str) -> None:
-    expected = f"{who} gave features that are not finite: nothing is forecast from this frame"
+    expected = f"{who} gave features with NaN or infinity: nothing is forecast from this frame"
     before, spoilt = camera.listener.count("errors"), set()
     while camera.listener.count("errors") < before + 3 or (camera.listener.level, camera.listener.message) != (
         WARN,

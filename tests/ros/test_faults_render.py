@@ -76,7 +76,7 @@ def drawing(faulty: Bundle, ros: None) -> Iterator[Drawing]:
 @pytest.mark.parametrize("fault", [faulty_bundle.RENDERER_NAN, faulty_bundle.RENDERER_INF])
 def test_a_picture_that_is_not_finite_costs_itself(drawing: Drawing, fault: tuple[int, int, int]) -> None:
     child, listener = drawing.child, drawing.listener
-    why = "render gave a picture that is not finite: it is left out"
+    why = "render gave a picture with NaN or infinity: it is skipped"
     drawing.wait_for_warning(f"{drawing.engine}: {why}", fault=fault)
     drawing.draw_again()
     assert drawing.child == child

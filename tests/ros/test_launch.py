@@ -190,7 +190,11 @@ def test_the_environment_is_set_for_images_but_the_users_is_kept(
         (FORECAST, {"params_file": "/nowhere.yaml"}, "params_file:=/nowhere.yaml is not a file"),
         (FORECAST, {"autostart": "maybe"}, "autostart:=maybe is neither true nor false"),
         (FORECAST, {"use_sim_time": "1"}, "use_sim_time:=1 is neither true nor false"),
-        (REPLAY, {"bag": "b", "topic": "/a", "image": "/c"}, "image:=/c has no place in a replay: topic:= says where"),
+        (
+            REPLAY,
+            {"bag": "b", "topic": "/a", "image": "/c"},
+            "image:=/c is not possible in a replay: topic:= says where",
+        ),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(

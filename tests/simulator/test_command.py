@@ -49,15 +49,15 @@ def test_what_a_killed_run_left_is_swept_up(simulated: Path, tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", 0, 1, "--size", "448"], "--size 448: is no size"),
-        (["--seeds", 0, 1, "--size", "8x9"], "--size 8x9: is no size"),
+        (["--seeds", 0, 1, "--size", "448"], "--size 448: is not a size"),
+        (["--seeds", 0, 1, "--size", "8x9"], "--size 8x9: is not a size"),
         (["--seeds", 0, 1, "--rate", 0], "--rate 0"),
         (["--seeds", 0, 1, "--seconds", -3], "--seconds -3"),
         (["--seeds", 0, 1, "--quality", 0], "--quality 0"),
         (["--seeds", 0, 1, "--topics", "camera,lidar"], "there is no 'lidar'"),
         (["--seeds", -1, 1], "--seeds -1 1"),
-        (["--seeds", 99_999, 2], "leaves the seeds there are"),
-        (["--split", "dev", 1], "--split dev: is none"),
+        (["--seeds", 99_999, 2], "there are no such seeds"),
+        (["--split", "dev", 1], "--split dev: there is no such split"),
         (["--split", "val", 0], "choose 1 to 10000 drives"),
     ],
 )

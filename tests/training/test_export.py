@@ -65,5 +65,5 @@ def test_what_is_not_finite_never_becomes_a_picture(drawing: Bundle, scene: Pict
     """OpenVINO makes numbers of NaNs on the way."""
     features = scene.features.copy()
     features[0, 0, 0] = np.nan
-    with pytest.raises(NotFiniteError, match="a picture that is not finite"):
+    with pytest.raises(NotFiniteError, match="a picture with NaN or infinity"):
         PictureRenderer(drawing).draw(dataclasses.replace(scene, features=features))

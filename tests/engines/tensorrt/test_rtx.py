@@ -110,6 +110,6 @@ def test_a_target_that_is_none_is_refused(tiny: Bundle, target: str) -> None:
 def test_without_tensorrt_rtx_there_is_no_target(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        EngineError, match=r"--target takes TensorRT-RTX, which is not installed.*pip install tensorrt-rtx"
+        EngineError, match=r"--target needs TensorRT-RTX, which is not installed.*pip install tensorrt-rtx"
     ):
         build(str(tiny.path), "--target", "sm86")
