@@ -19,8 +19,8 @@ from re2pix_node.bench.products import FOR_CPU, FOR_GPU, Products, write_product
 from re2pix_node.bench.worker import STAGES, BenchTask, Worker
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.common.percentile import percentile
-from re2pix_node.engines import RUNTIMES
 from re2pix_node.engines.base import Runtime, one_line
+from re2pix_node.engines.registry import runtimes
 from re2pix_node.errors import EngineError
 
 WARM_UP = 3  # runs, but at most as many as are measured
@@ -85,7 +85,7 @@ def _work(bundle: Bundle, graph: str) -> GraphWork | None:
 
 
 def _chosen(plan: BenchPlan, passed_over: list[str]) -> Iterator[tuple[Runtime, str]]:
-    for runtime in RUNTIMES:
+    for runtime in runtimes():
         if plan.engine not in ("auto", runtime.name):
             continue
         try:
@@ -156,7 +156,7 @@ def _against_the_roof(worker: Worker, row: Figures, works: Works, folder: Path) 
         return {}
     on_gpu = row["memory_bytes"]["gpu"] is not None
     products = _products(folder / ("gpu" if on_gpu else "cpu"), FOR_GPU if on_gpu else FOR_CPU)
-    runtime = next(runtime for runtime in RUNTIMES if runtime.name == worker.task.engine)
+    runtime = next(runtime for runtime in runtimes() if runtime.name == worker.task.engine)
     have_built(runtime, products[0], worker.task.precision)
     roof = worker.roof(products[0].path, products[1])
     least = {graph: 1e3 * roof.least_seconds(work, worker.task.precision) for graph, work in works.items()}

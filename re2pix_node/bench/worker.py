@@ -18,8 +18,9 @@ from re2pix_node.bench.products import Products
 from re2pix_node.bench.roofline import Roof, gpu_copy_rate, host_copy_rate, product_rate
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle, read_manifest
-from re2pix_node.engines import RUNTIMES, try_engine
+from re2pix_node.engines.attempt import try_engine
 from re2pix_node.engines.base import one_line
+from re2pix_node.engines.registry import runtimes
 from re2pix_node.engines.tensorrt import cuda
 from re2pix_node.engines.tensorrt import engine as on_gpu
 from re2pix_node.errors import EngineError
@@ -131,7 +132,7 @@ class _Subject:
     """The loaded engine."""
 
     def __init__(self, task: BenchTask) -> None:
-        self._runtime = next(runtime for runtime in RUNTIMES if runtime.name == task.engine)
+        self._runtime = next(runtime for runtime in runtimes() if runtime.name == task.engine)
         self._task = task
         # Not `read_bundle`, which holds the graphs for a while: that memory would hide the engine's.
         bundle = Bundle(task.bundle, read_manifest(task.bundle))

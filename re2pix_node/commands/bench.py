@@ -14,7 +14,7 @@ from re2pix_node.bench.table import bench_table
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_argument, add_threads_argument
 from re2pix_node.common.atomic_write import write_beside
-from re2pix_node.engines import ENGINES, PRECISIONS
+from re2pix_node.engines.registry import PRECISIONS, engine_names
 from re2pix_node.errors import Re2pixError
 
 SCHEMA = 1  # of the JSON file
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also measure DINO-Foresight's published configuration with random weights; may be given twice",
     )
     parser.add_argument(
-        "--engine", default="auto", choices=ENGINES, help="only this one (default: all on this machine)"
+        "--engine", default="auto", choices=engine_names(), help="only this one (default: all on this machine)"
     )
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="only this one (default: all)")
     add_threads_argument(parser)

@@ -7,7 +7,7 @@ import time
 from re2pix_node.bench.build_bar import wait_in_sight
 from re2pix_node.bundle.locate import bundle_folder
 from re2pix_node.bundle.reader import Bundle, read_bundle
-from re2pix_node.engines import try_engine
+from re2pix_node.engines.attempt import try_engine
 from re2pix_node.engines.cache import EngineCache
 from re2pix_node.engines.tensorrt.bindings import RTX, TENSORRT
 from re2pix_node.engines.tensorrt.building import EngineBuild, EngineJob

@@ -6,7 +6,8 @@ import os
 from re2pix_node.bundle.locate import bundle_folder
 from re2pix_node.bundle.reader import Bundle, read_bundle, render_signature, signatures
 from re2pix_node.commands.arguments import add_threads_argument
-from re2pix_node.engines import RUNTIMES, try_engine
+from re2pix_node.engines.attempt import try_engine
+from re2pix_node.engines.registry import runtimes
 from re2pix_node.errors import EngineError
 from re2pix_node.render.renderer import attempts
 
@@ -21,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     print("\n".join(describe(bundle)))
     threads = options.threads or len(os.sched_getaffinity(0))
     proved = 0
-    for runtime in RUNTIMES:
+    for runtime in runtimes():
         try:
             precisions = runtime.precisions()
         except EngineError as error:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table and write the requested files; they replace those of an earlier run."""
     from re2pix_node.bundle.reader import read_bundle
-    from re2pix_node.engines import open_engine
+    from re2pix_node.engines.session import open_engine
     from re2pix_node.evaluation.classes import classes_for
     from re2pix_node.evaluation.judge import judge
     from re2pix_node.evaluation.model import EvaluatedModel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_arguments
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import Re2pixError
 from re2pix_node.pipeline.messages import KINDS
 from re2pix_node.recordings.replay import ReplayJob, replay

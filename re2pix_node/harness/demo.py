@@ -26,7 +26,7 @@ from re2pix_node.pipeline.messages import mask_of, ns_of, stamp_of
 from re2pix_node.pipeline.model_choice import ModelChoice
 from re2pix_node.pipeline.preview import cut, moment_caption, open_video, save_picture
 from re2pix_node.recordings.reader import CameraTopic, Recording
-from re2pix_node.ros.diagnostics import LOADING
+from re2pix_node.ros.render_worker import LOADING
 
 RENDER_RATE = 10.0  # Hz
 HELD = 2 * NANOSECONDS  # how long a drawn picture is shown while there is no newer one

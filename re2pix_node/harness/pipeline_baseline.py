@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import read_bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.imaging.decode import decode
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.recordings.camera_frames import CameraFrames, Form

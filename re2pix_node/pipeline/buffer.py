@@ -90,9 +90,11 @@ class FrameBuffer(Generic[T]):
     def clear(self) -> None:
         self._forget(len(self))
 
-    def convert(self, change: Callable[[T], T]) -> None:
-        """Every frame becomes another of the same moment."""
-        self._frames = [change(frame) for frame in self._frames]
+    def converted(self, change: Callable[[T], T]) -> "FrameBuffer[T]":
+        """A buffer of the same moments, with every frame changed."""
+        made: FrameBuffer[T] = FrameBuffer(self._timing)
+        made._stamps, made._frames = list(self._stamps), [change(frame) for frame in self._frames]
+        return made
 
     def push(self, stamp: int, frame: T) -> Arrival:
         """Takes a frame, and forgets those that no context from this one on can use."""

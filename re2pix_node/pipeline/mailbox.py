@@ -13,11 +13,14 @@ class Mailbox(Generic[T]):
         self._closed = False
         self.overtaken = 0  # items that a newer one replaced before they were taken
 
-    def put(self, item: T) -> None:
+    def put(self, item: T) -> bool:
+        """Whether it has overtaken another one, which is gone."""
         with self._changed:
-            self.overtaken += self._item is not None
+            overtakes = self._item is not None
+            self.overtaken += overtakes
             self._item = item
             self._changed.notify()
+            return overtakes
 
     def take(self) -> T | None:
         """Waits for an item; None once the mailbox is closed."""

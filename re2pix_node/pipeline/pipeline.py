@@ -102,17 +102,26 @@ class Pipeline:
         self._buffer: FrameBuffer[Features] = FrameBuffer(timing_of(bundle.manifest.time))
         self._region: Region | None = None
 
-    def use(self, engine: Engine, keep: bool) -> None:
-        """Goes on with another engine. `keep`: the one before still works, and what it encoded is carried over."""
-        if keep:
-            self._buffer.convert(lambda features: engine.upload(self._engine.fetch(features)))
-        else:
-            self.forget()
+    def use(self, engine: Engine) -> None:
+        """Begins anew with another engine, as with the first frame of all: the one before has failed."""
+        self._buffer.clear()
         self._engine = engine
 
-    def forget(self) -> None:
-        """Starts anew, as with the first frame of all."""
-        self._buffer.clear()
+    def observe_with(self, engine: Engine, frame: NDArray[np.uint8], stamp: int) -> Observation:
+        """As `observe`, with another engine from this frame on, which is given what the one before has encoded.
+
+        When that engine raises, everything is as it was before.
+        """
+        if self._buffer.newest == stamp:  # which would put nothing to the test
+            return self.observe(frame, stamp)
+        before = self._engine, self._buffer, self._region
+        try:
+            self._buffer = self._buffer.converted(lambda features: engine.upload(before[0].fetch(features)))
+            self._engine = engine
+            return self.observe(frame, stamp)
+        except BaseException:
+            self._engine, self._buffer, self._region = before
+            raise
 
     def observe(self, frame: NDArray[np.uint8], stamp: int) -> Observation:
         """Takes one camera frame, u8 [height, width, 3] RGB, seen at `stamp` (ns).

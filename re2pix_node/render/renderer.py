@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle, render_signature
-from re2pix_node.engines import RUNTIMES
 from re2pix_node.engines.base import Arrays, Graph, Runtime, load_checked, one_line
+from re2pix_node.engines.registry import runtimes
 from re2pix_node.errors import BundleError, EngineError, NotFiniteError
 
 NOISE_STREAM = 1  # beside the one that stochastic forecasters draw from
@@ -82,7 +82,7 @@ def attempts(bundle: Bundle, threads: int = 0) -> Iterator[RenderAttempt]:
             f"{bundle.path}: has no graph that draws pictures: export it from a run with a trained renderer"
         )
     proof = bundle.proof()
-    for runtime in RUNTIMES:
+    for runtime in runtimes():
         if runtime.load_graph is None:
             continue
         try:

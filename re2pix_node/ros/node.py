@@ -4,10 +4,9 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import rclpy
@@ -17,15 +16,29 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from re2pix_node.bundle.locate import bundle_folder
-from re2pix_node.bundle.reader import read_bundle
-from re2pix_node.engines import EngineSupply
 from re2pix_node.engines.base import one_line
+from re2pix_node.engines.session import engine_title
 from re2pix_node.errors import BAD_INPUT, Re2pixError
+from re2pix_node.pipeline.events import (
+    Configuring,
+    DrawingEnded,
+    EngineLost,
+    EngineReleased,
+    EngineServes,
+    EnginesTold,
+    Event,
+    FrameFailed,
+    PictureFailed,
+    StateEntered,
+    TransitionRefused,
+)
+from re2pix_node.pipeline.live import LivePipeline
 from re2pix_node.ros import qos
 from re2pix_node.ros.declared import DeclaredParameters
 from re2pix_node.ros.diagnostics import ACTIVE, Health
-from re2pix_node.ros.frame_worker import FrameWorker, LoadedModel
+from re2pix_node.ros.event_log import EventLog
+from re2pix_node.ros.frame_worker import FrameWorker
+from re2pix_node.ros.loading import ModelLoading
 from re2pix_node.ros.parameters import NodeSettings
 from re2pix_node.ros.publishing import ForecastPublishers
 from re2pix_node.ros.render_worker import RenderWorker
@@ -41,9 +54,9 @@ TRANSPORTS = {"raw": Image, "compressed": CompressedImage}
 class _ToRos(logging.Handler):
     """What the engines log, into the log of ROS."""
 
-    def __init__(self, node: LifecycleNode) -> None:
+    def __init__(self, logger: Any) -> None:
         super().__init__()
-        self._logger = node.get_logger()
+        self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
@@ -57,19 +70,18 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("re2pix_node")
-        engines = logging.getLogger("re2pix_node.engines")
-        engines.setLevel(logging.INFO)
-        engines.addHandler(_ToRos(self))
         self._health = Health()
-        self._model: LoadedModel | None = None
-        self._supply: EngineSupply | None = None  # the model's, or that of the one being loaded
+        self._log = EventLog(self.get_logger())
+        self._state = "unconfigured"
+        self._fatal = ""  # why there will be no forecasts
+        # What a state takes is held here until the state is left.
+        self._configured = ExitStack()
+        self._active = ExitStack()
+        self._loading: ModelLoading | None = None
         self._outputs: ForecastPublishers | None = None
         self._worker: FrameWorker | None = None
         self._renderer: RenderWorker | None = None  # beside the worker, when the bundle can draw
-        self._inputs: list[Any] = []
-        self._overtaken = self._pictures_overtaken = 0  # in the workers before these
-        self._loading: Future[LoadedModel] | None = None
-        self._declared = DeclaredParameters(self, lambda: self._health.state == "unconfigured", self._change)
+        self._declared = DeclaredParameters(self, lambda: self._state == "unconfigured", self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: under use_sim_time the node's own clock may stop or jump, and just then people look at diagnostics.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -84,161 +96,170 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         for worker in workers:
             worker.close()
         done = all(worker.wait(1.0) for worker in workers)
-        return done and (self._loading is None or self._loading.done())
+        return done and (self._loading is None or self._loading.wait(0))
 
     # --- life cycle ---------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._health.fatal = ""
-        self._health.state = "configuring"
-        settings = self._declared.settings
+        self._fatal = ""
+        self._tell(Configuring())
+        self._enter("configuring")
         try:
-            self._model = self._load(settings)
-            if self._model is None:
-                return FAILURE
-            self._outputs = ForecastPublishers(self, self._model.bundle, settings)
+            with ExitStack() as held:
+                loaded = self._configure(held)
+                if loaded:
+                    self._configured = held.pop_all()
         except Exception as error:  # the node stays up and says what happened, whatever it is
-            self._release()
-            self._health.state = "unconfigured"
+            self._enter("unconfigured")
             if not self.context.ok():  # a signal took ROS from under us
                 return FAILURE
             known = isinstance(error, Re2pixError)
             return self._refuse(one_line(error) if known else f"{type(error).__name__}: {one_line(error)}")
-        self._health.state = "inactive"
+        if not loaded:
+            return FAILURE
+        self._enter("inactive")
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        assert self._model is not None
-        assert self._outputs is not None
-        settings = self._declared.settings
-        bundle = self._model.bundle
-        if bundle.manifest.render:
-            self._renderer = RenderWorker(self, self._health, bundle, self._outputs, settings.threads)
-        worker = self._worker = FrameWorker(
-            self, self._health, self._model, self._outputs, self._renderer, settings, self._engine_lost.trigger
-        )
+        self._fatal = ""
+        self._enter(ACTIVE)  # before the worker starts, whose engine may be lost with the first frame
         try:
-            self._subscribe(CameraInfo, "~/input/camera_info", lambda message: setattr(worker, "camera_info", message))
-            self._subscribe(TRANSPORTS[settings.image_transport], "~/input/image", worker.put)
+            with ExitStack() as held:
+                self._activate(held)
+                self._active = held.pop_all()
         except Exception as error:  # QoS overrides that make no sense
-            self._stop_work()
+            self._enter("inactive")
             return self._refuse(one_line(error))
-        self._health.fatal = ""
-        self._health.state = ACTIVE
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_work()
-        if self._health.fatal:
+        self._active.close()
+        if self._fatal:
             return ERROR
-        self._health.state = "inactive"
+        self._enter("inactive")
         return SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._release()
-        self._health.state = "unconfigured"
-        return SUCCESS
+        return self._leave_for("unconfigured")
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_work()
-        self._release()
-        self._health.state = "finalized"
-        return SUCCESS
+        return self._leave_for("finalized")
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_work()
-        self._release()
-        self._health.state = "unconfigured"
+        return self._leave_for("unconfigured")
+
+    def _leave_for(self, state: str) -> TransitionCallbackReturn:
+        self._active.close()
+        self._configured.close()
+        self._enter(state)
         return SUCCESS
+
+    def _enter(self, state: str) -> None:
+        self._state = state
+        self._tell(StateEntered(state))
+
+    def _refuse(self, why: str) -> TransitionCallbackReturn:
+        self._fatal = why
+        self._tell(TransitionRefused(why))
+        return FAILURE
 
     def _start(self) -> None:
         self._starter.cancel()
-        if self._health.state == "unconfigured" and self.trigger_configure() == SUCCESS:
+        if self._state == "unconfigured" and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
-    def _stop_without_engine(self) -> None:
-        if self._health.state == ACTIVE:
-            self.trigger_deactivate()  # which ends in the error state, as `fatal` is set
+    def _lose_engine(self, why: str) -> None:
+        """From the worker's thread: no engine is left."""
+        self._fatal = why
+        self._tell(EngineLost(why))
+        self._engine_lost.trigger()
 
-    def _refuse(self, why: str) -> TransitionCallbackReturn:
-        self._health.fatal = why
-        self.get_logger().error(why)
-        return FAILURE
+    def _stop_without_engine(self) -> None:
+        if self._state == ACTIVE:
+            self.trigger_deactivate()  # which ends in the error state, as `_fatal` is set
 
     # --- what the states hold -----------------------------------------------------------------------------------------
 
-    def _load(self, settings: NodeSettings) -> LoadedModel | None:
-        """The model, loaded in a thread: signals and diagnostics go on. None when the process is asked to end."""
-        future: Future[LoadedModel] = Future()
-        self._loading = future
-
-        def load() -> None:
-            try:
-                future.set_result(self._open(settings))
-            except Exception as error:
-                future.set_exception(error)
-
-        threading.Thread(target=load, name="re2pix loader", daemon=True).start()
-        # Not by joining the thread: a join that a signal interrupts takes the thread for ended (Python issue 45274).
-        told = 0.0
-        while not wait([future], timeout=0.05).done:
+    def _configure(self, held: ExitStack) -> bool:
+        """Whether a model was loaded: not when the process is asked to end meanwhile."""
+        settings = self._declared.settings
+        held.enter_context(_engines_logged(self.get_logger()))
+        self._loading = ModelLoading(settings)
+        held.callback(self._release)
+        told = time.monotonic()
+        while not self._loading.wait(0.05):
             if not self.context.ok():
-                return None
+                return False
             if time.monotonic() - told > 1:
                 told = time.monotonic()
                 self._publish_diagnostics()
-        model = future.result()
-        self._health.engine = f"{model.engine.name} {model.engine.precision} ({model.engine.version})"
-        self._health.first_choice = True
-        for attempt in model.supply.attempts:
+        session = self._loading.result()
+        self._tell(EngineServes(engine_title(session.engine), first_choice=True, instead=False))
+        for attempt in session.attempts:
             if attempt.absent:
                 self.get_logger().info(f"engine not here: {attempt}")
             elif attempt.fault:
                 self.get_logger().warning(f"engine passed over: {attempt}")
-        manifest = model.bundle.manifest
-        self.get_logger().info(f"bundle {manifest.name} {manifest.version} on {model.supply.attempts[-1]}")
-        return model
+        manifest = session.bundle.manifest
+        self.get_logger().info(f"bundle {manifest.name} {manifest.version} on {session.attempts[-1]}")
+        self._outputs = ForecastPublishers(self, session.bundle, settings, held)
+        return True
 
-    def _open(self, settings: NodeSettings) -> LoadedModel:
-        if not settings.bundle:
-            raise Re2pixError(
-                "the parameter 'bundle' is empty: give the folder of a bundle, as in -p bundle:=models/NAME"
-            )
-        bundle = read_bundle(bundle_folder(settings.bundle))
-        supply = EngineSupply(bundle, settings.engine, settings.precision, settings.threads, background=True)
-        self._supply = supply
-        return LoadedModel(bundle, supply, supply.next())
+    def _release(self) -> None:
+        if self._loading:
+            self._loading.close()
+            if self._loading.wait(0):  # otherwise the process must know that it still runs
+                self._loading = None
+        self._outputs = None
+        self._tell(EngineReleased())
 
-    def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
-        self._inputs.append(qos.subscribe(self, kind, topic, callback, qos.CAMERA))
+    def _activate(self, held: ExitStack) -> None:
+        assert self._loading is not None
+        assert self._outputs is not None
+        settings, session = self._declared.settings, self._loading.result()
+        held.callback(self._tell, DrawingEnded())
+        if session.bundle.manifest.render:
+            self._renderer = RenderWorker(session.bundle, self._outputs, settings.threads, self._tell)
+            held.callback(self._end_renderer)
+        live = LivePipeline(session, settings.fit or None, settings.skill_window, self._tell)
+        worker = self._worker = FrameWorker(
+            live, self._outputs, self._renderer, settings, self._now, self._tell, self._lose_engine
+        )
+        held.callback(self._end_worker)
+        inputs = {
+            "~/input/camera_info": (CameraInfo, lambda message: setattr(worker, "camera_info", message)),
+            "~/input/image": (TRANSPORTS[settings.image_transport], worker.put),
+        }
+        for topic, (kind, callback) in inputs.items():
+            held.callback(self.destroy_subscription, qos.subscribe(self, kind, topic, callback, qos.CAMERA))
 
-    def _stop_work(self) -> None:
-        while self._inputs:
-            self.destroy_subscription(self._inputs.pop())
-        if self._worker:
-            self._finish(self._worker)
-            self._overtaken += self._worker.mailbox.overtaken
-            self._worker = None
-        if self._renderer:
-            self._renderer.close()
-            self._renderer.wait(1.0)  # not for ever: its process needs a processor to end, and gets one last of all
-            self._pictures_overtaken += self._renderer.mailbox.overtaken
-            self._renderer = None
-        self._health.drawing_ends()
-
-    def _finish(self, worker: FrameWorker) -> None:
+    def _end_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        assert worker is not None
         worker.close()
         # A frame takes a moment, an engine that is being loaded anew takes longer.
         while not worker.wait(0.1) and self.context.ok():
             pass
 
-    def _release(self) -> None:
-        if self._outputs:
-            self._outputs.destroy()
-        if self._supply:
-            self._supply.close()
-        self._outputs = self._model = self._supply = None
-        self._health.engine = self._health.building = ""
+    def _end_renderer(self) -> None:
+        renderer, self._renderer = self._renderer, None
+        assert renderer is not None
+        renderer.close()
+        renderer.wait(1.0)  # not for ever: its process needs a processor to end, and gets one last of all
+
+    # --- what goes on meanwhile ---------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        nanoseconds: int = self.get_clock().now().nanoseconds
+        return nanoseconds
+
+    def _tell(self, event: Event) -> None:
+        """From any thread: what happens becomes diagnostics and lines of the log."""
+        # What fails while ROS is taken from under us is no fault.
+        if isinstance(event, FrameFailed | PictureFailed) and not self.context.ok():
+            return
+        self._health.take(event)
+        self._log.take(event)
 
     def _change(self, settings: NodeSettings) -> None:
         if self._worker:
@@ -250,14 +271,25 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._publish_diagnostics()
 
     def _publish_diagnostics(self) -> None:
+        session = self._loading.session if self._loading else None
+        if session:
+            self._tell(EnginesTold(session.passed_over, session.building()))
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
-        overtaken = self._overtaken + (self._worker.mailbox.overtaken if self._worker else 0)
-        pictures = self._pictures_overtaken + (self._renderer.mailbox.overtaken if self._renderer else 0)
-        if self._supply:
-            self._health.passed_over, self._health.building = self._supply.passed_over, self._supply.building()
-        array.status = [self._health.status(self.get_fully_qualified_name().lstrip("/"), overtaken, pictures)]
+        array.status = [self._health.status(self.get_fully_qualified_name().lstrip("/"))]
         self._diagnostics.publish(array)
+
+
+@contextmanager
+def _engines_logged(logger: Any) -> Iterator[None]:
+    """What engines log meanwhile goes into the log of ROS."""
+    engines, handler = logging.getLogger("re2pix_node.engines"), _ToRos(logger)
+    engines.setLevel(logging.INFO)
+    engines.addHandler(handler)
+    try:
+        yield
+    finally:
+        engines.removeHandler(handler)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from re2pix_node.bundle.locate import DEFAULT_BUNDLE
-from re2pix_node.engines import ENGINES, PRECISIONS
+from re2pix_node.engines.registry import PRECISIONS, engine_names
 from re2pix_node.errors import Re2pixError
 from re2pix_node.imaging.geometry import FITS
 
@@ -84,7 +84,7 @@ class Parameter:
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("bundle", Kind.STRING, DEFAULT_BUNDLE, When.CONFIGURE,
         description="Folder of the model bundle, or the name of one that ships."),
-    Parameter("engine", Kind.STRING, "auto", When.CONFIGURE, choices=ENGINES,
+    Parameter("engine", Kind.STRING, "auto", When.CONFIGURE, choices=engine_names(),
         description="Engine that runs the model; auto: the first in a fixed order that reproduces the proof."),
     Parameter("precision", Kind.STRING, "auto", When.CONFIGURE, choices=PRECISIONS,
         description="Number format of the engine; auto: the first in a fixed order that reproduces the proof."),

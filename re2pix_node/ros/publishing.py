@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.node import Node
@@ -33,12 +34,13 @@ PREVIEW, CAMERA_INFO = "preview", "camera_info"
 class ForecastPublishers:
     """Publishers of one bundle's forecasts. Nothing is made that nobody subscribes to, but the forecast itself."""
 
-    def __init__(self, node: Node, bundle: Bundle, settings: NodeSettings) -> None:
+    def __init__(self, node: Node, bundle: Bundle, settings: NodeSettings, held: ExitStack) -> None:
+        """Publishers are destroyed with `held`."""
         self._node = node
         self._bundle = bundle
         self.preview_rate = settings.preview_rate
         self._previewed = 0.0  # steady time
-        self._publishers: list[Any] = []
+        self._held = held
         self._forecast = self._advertise(ForecastMessage, "forecast")
         self._moments = {
             name: self._advertise(FeatureMap if name.endswith("features") else Image, name)
@@ -91,14 +93,9 @@ class ForecastPublishers:
         header = header_message(types, stamp, frame_id)
         self._pictures[k].publish(image_message(types, picture, header))
 
-    def destroy(self) -> None:
-        for publisher in self._publishers:
-            self._node.destroy_publisher(publisher)
-        self._publishers.clear()
-
     def _advertise(self, kind: type, name: str, profile: Any = qos.OUTPUT) -> Any:
         publisher = qos.advertise(self._node, kind, f"~/output/{name}", profile)
-        self._publishers.append(publisher)
+        self._held.callback(self._node.destroy_publisher, publisher)
         return publisher
 
     def _publish_labels(self) -> None:

@@ -2,24 +2,24 @@
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-
-from rclpy.node import Node
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.base import one_line
 from re2pix_node.errors import NotFiniteError, Re2pixError
+from re2pix_node.pipeline.events import Counted, Event, PictureFailed, RendererTold, StagesTook
 from re2pix_node.pipeline.mailbox import Mailbox
 from re2pix_node.pipeline.pipeline import Observation
 from re2pix_node.pipeline.rate_limit import RateLimit
 from re2pix_node.render.process import RenderProcess
 from re2pix_node.render.renderer import PictureScene
-from re2pix_node.ros.diagnostics import LOADING, Health
 from re2pix_node.ros.publishing import ForecastPublishers
 
-QUIET = 10.0  # s between two log lines about failures
+LOADING = "being loaded"
+WARNED = 10.0  # s that diagnostics warn of a failure, at the least
 # After a failure the process is started anew, after a pause (s) that doubles while it does not get a picture done.
 PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
@@ -42,11 +42,12 @@ PREPARE = PictureOrder(0, (), (), "", 0.0)
 class RenderWorker:
     """Forecasts in by `offer`, pictures out by topic. What goes wrong costs pictures, and is told in diagnostics."""
 
-    def __init__(self, node: Node, health: Health, bundle: Bundle, outputs: ForecastPublishers, threads: int) -> None:
-        self.mailbox: Mailbox[PictureOrder] = Mailbox()
+    def __init__(
+        self, bundle: Bundle, outputs: ForecastPublishers, threads: int, tell: Callable[[Event], None]
+    ) -> None:
+        self._mailbox: Mailbox[PictureOrder] = Mailbox()
         self.rate = 0.0  # forecasts drawn in a second at the most; 0 draws none
-        self._node = node
-        self._health = health
+        self._tell = tell
         self._bundle = bundle
         self._outputs = outputs
         self._threads = threads
@@ -54,7 +55,6 @@ class RenderWorker:
         self._process: RenderProcess | None = None
         self._not_before = 0.0  # steady time; infinite while the process loads
         self._pause = PAUSE
-        self._quiet_until = 0.0
         self._took = 0.0  # s that the newest picture took
         self._closed = threading.Event()
         self._ended = threading.Event()
@@ -74,14 +74,14 @@ class RenderWorker:
                 return
             first = observation.scene(wanted[0])
             others = (replace(first, features=forecast.features[0, k - 1], horizon=k) for k in wanted[1:])
-            self.mailbox.put(PictureOrder(forecast.stamp, forecast.horizons, (first, *others), frame_id, arrived))
+            self._put(PictureOrder(forecast.stamp, forecast.horizons, (first, *others), frame_id, arrived))
         except Exception as error:  # it is not the forecast's fault
             self._report(error)
 
     def prepare(self) -> None:
         """Has the process load as soon as somebody wants pictures. To be called now and then."""
         if self._process is None and self._is_free() and self._outputs.wanted_pictures():
-            self.mailbox.put(PREPARE)
+            self._put(PREPARE)
 
     def held(self) -> AbstractContextManager[None]:
         """Nothing is drawn meanwhile."""
@@ -91,7 +91,7 @@ class RenderWorker:
     def close(self) -> None:
         """Nothing is drawn or published after this, but for what is being published."""
         self._closed.set()
-        self.mailbox.close()
+        self._mailbox.close()
         process = self._process
         if process:
             process.kill()
@@ -100,12 +100,16 @@ class RenderWorker:
         """Whether the thread, and its process, ended within so long."""
         return self._ended.wait(seconds)
 
+    def _put(self, order: PictureOrder) -> None:
+        if self._mailbox.put(order):
+            self._tell(Counted("pictures overtaken"))
+
     def _is_free(self) -> bool:
         return self.rate > 0 and time.monotonic() >= self._not_before
 
     def _run(self) -> None:
         try:
-            while (order := self.mailbox.take()) is not None:
+            while (order := self._mailbox.take()) is not None:
                 self._survive(order)
         finally:
             self._end_process()
@@ -127,13 +131,13 @@ class RenderWorker:
         if self._closed.is_set():
             return
         self._not_before = float("inf")
-        self._health.renderer = LOADING
+        self._tell(RendererTold(LOADING))
         self._process = RenderProcess(self._bundle, self._threads)
         if self._closed.is_set():  # which may have found no process to kill
             self._process.kill()
-        self._health.renderer = self._process.ready()
+        name = self._process.ready()
         self._not_before = 0.0
-        self._node.get_logger().info(f"drawing pictures with {self._health.renderer}")
+        self._tell(RendererTold(name, draws=True))
 
     def _end_process(self) -> None:
         if self._process:
@@ -147,7 +151,7 @@ class RenderWorker:
             if self._closed.is_set():
                 return
             if _is_late(order, scene.horizon, takes):
-                self._health.count("pictures late")
+                self._tell(Counted("pictures late"))
                 continue
             try:
                 self._draw(process, order, scene)
@@ -158,29 +162,24 @@ class RenderWorker:
         begun = time.monotonic()
         picture = process.draw(scene)
         self._took = time.monotonic() - begun
-        self._health.took({"render": self._took})
+        self._tell(StagesTook({"render": self._took}))
         self._pause = PAUSE
         if self._closed.is_set():
             return
         if _is_late(order, scene.horizon):
-            self._health.count("pictures late")
+            self._tell(Counted("pictures late"))
             return
         self._outputs.publish_picture(order.stamp, scene.horizon, picture, order.frame_id)
-        self._health.count("pictures drawn")
+        self._tell(Counted("pictures drawn"))
 
     def _report(self, error: Exception, pause: float = 0.0) -> None:
-        # What fails while it is ended, or while ROS is taken from under us, is no fault.
-        if self._closed.is_set() or not self._node.context.ok():
+        if self._closed.is_set():  # what fails while it is ended is no fault
             return
         known = isinstance(error, Re2pixError)
         message = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
-        self._health.picture_error(message, pause + QUIET)
+        self._tell(PictureFailed(message, pause + WARNED))
         if pause:
-            self._health.renderer = message
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            self._node.get_logger().error(f"a picture is lost: {message}")
+            self._tell(RendererTold(message))
 
 
 def _is_late(order: PictureOrder, k: int, takes: float = 0.0) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from re2pix_node.bundle.locate import DEFAULT_BUNDLE, bundle_folder
 from re2pix_node.bundle.reader import Bundle, read_bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.imaging.decode import decode
 from re2pix_node.pipeline.pipeline import Forecast, Pipeline
 from re2pix_node.recordings.reader import open_recording

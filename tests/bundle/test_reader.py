@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from re2pix_node.bundle.manifest import manifest_text, parse_manifest
 from re2pix_node.bundle.reader import Bundle, read_bundle, render_signature, signatures
 from re2pix_node.bundle.writer import write_bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import BundleError
 from tests.support.tiny_bundle import encode_graph, forecast_graph, make_tiny_bundle, reference_proof, tiny_manifest
 

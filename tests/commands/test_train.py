@@ -10,7 +10,7 @@ import yaml
 
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.cli import main
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.footage.label_space import LabelSpace
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.training.export import _classes, _frames

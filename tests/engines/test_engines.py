@@ -9,14 +9,16 @@ import onnx
 import pytest
 
 from re2pix_node.bundle.reader import Bundle, read_bundle
-from re2pix_node.engines import RUNTIMES, open_engine, supply
+from re2pix_node.engines import session
 from re2pix_node.engines.base import ForecastArrays
 from re2pix_node.engines.proof import compare, prove
+from re2pix_node.engines.registry import runtimes
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import BundleError, EngineError
 from tests.support.drive import frame
 from tests.support.tiny_bundle import encode_graph, forecast_graph, tiny_manifest
 
-ON_CPU = [runtime for runtime in RUNTIMES if runtime.name != "tensorrt"]
+ON_CPU = [runtime for runtime in runtimes() if runtime.name != "tensorrt"]
 HERE = [(runtime.name, precision) for runtime in ON_CPU for precision in runtime.precisions()]
 
 
@@ -126,7 +128,7 @@ def nan_somewhere(outputs: ForecastArrays) -> ForecastArrays:
 def test_a_wrong_engine_is_passed_over_with_its_figures(tiny: Bundle, monkeypatch, bend, expected: str) -> None:
     good, reference = ON_CPU
     bent = dataclasses.replace(good, load=lambda *given: _Wrong(good.load(*given), bend))
-    monkeypatch.setattr(supply, "RUNTIMES", (bent, reference))
+    monkeypatch.setattr(session, "runtimes", lambda: (bent, reference))
     engine, attempts = open_engine(tiny)
     assert engine.name == "onnxruntime"
     assert all(expected in str(attempt) for attempt in attempts[:-1])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import EngineError
 from re2pix_node.evaluation.model import EvaluatedModel, fit_labels
 from re2pix_node.imaging.geometry import fit_frame

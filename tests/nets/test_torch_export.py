@@ -15,7 +15,7 @@ from torch import nn
 
 from re2pix_node.bundle.manifest import FeatureSpec, LabelSpec
 from re2pix_node.bundle.writer import OPSET_MAX, write_bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.pipeline.pipeline import Pipeline
 from tests.support import drive
 from tests.support.tiny_bundle import CLASSES, tiny_manifest

@@ -7,7 +7,7 @@ import pytest
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.pipeline.forecast_check import StampCheck
 from re2pix_node.pipeline.messages import Circumstances, duration_message, forecast_message, time_message
 from re2pix_node.pipeline.pipeline import Forecast, Pipeline

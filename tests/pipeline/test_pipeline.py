@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import EngineError
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.pipeline.buffer import Arrival

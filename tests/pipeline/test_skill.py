@@ -8,7 +8,7 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.common.metrics import BETA, smooth_l1
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.pipeline import skill as skill_module
 from re2pix_node.pipeline.pipeline import Pipeline

@@ -10,7 +10,7 @@ from mcap_ros2.decoder import DecoderFactory
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import main
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.imaging.decode import decode, decode_image
 from re2pix_node.pipeline.messages import header_message, image_message, mask_of, stamp_of
 from re2pix_node.pipeline.pipeline import Pipeline

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import EngineError, NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render import process as render_process

@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines import RUNTIMES, open_engine
+from re2pix_node.engines.registry import runtimes
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import BundleError, EngineError, NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render import renderer as rendering
@@ -18,7 +19,7 @@ from tests.support import faulty_bundle
 from tests.support.drive import frame
 from tests.support.tiny_bundle import make_tiny_bundle, render_graph, tiny_manifest
 
-OPENVINO, ONNXRUNTIME = [runtime for runtime in RUNTIMES if runtime.load_graph]
+OPENVINO, ONNXRUNTIME = [runtime for runtime in runtimes() if runtime.load_graph]
 HERE = [f"{runtime.name} {precision}" for runtime in (OPENVINO, ONNXRUNTIME) for precision in runtime.precisions()]
 
 
@@ -109,7 +110,7 @@ def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: 
             return {"image": self._graph.run(inputs)["image"] * self.light}
 
     bent = dataclasses.replace(OPENVINO, load_graph=Dimmed)
-    monkeypatch.setattr(rendering, "RUNTIMES", (bent, ONNXRUNTIME))
+    monkeypatch.setattr(rendering, "runtimes", lambda: (bent, ONNXRUNTIME))
     renderer = PictureRenderer(drawing)
     assert renderer.name == "onnxruntime fp32"
     assert renderer.draw(scene).shape == (128, 256, 3)
@@ -148,7 +149,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(params=[OPENVINO, ONNXRUNTIME], ids=lambda runtime: runtime.name)
 def frail(faulty: Bundle, request, monkeypatch) -> PictureRenderer:
     """Of the faulty bundle, by one runtime."""
-    monkeypatch.setattr(rendering, "RUNTIMES", (request.param,))
+    monkeypatch.setattr(rendering, "runtimes", lambda: (request.param,))
     return PictureRenderer(faulty, threads=2)
 
 

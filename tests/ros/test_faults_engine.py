@@ -1,12 +1,13 @@
 """Engines that throw at work, and bundles that go away: the next engine takes over, and the last one's end is said."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
 import pytest
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines import EngineSupply
+from re2pix_node.engines.session import EngineSession
 from re2pix_node.errors import EngineError
 from tests.support import faulty_bundle
 from tests.support.faulty_camera import FaultyCamera, context_of, filming
@@ -27,15 +28,16 @@ def copy(faulty: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(faulty.path, tmp_path / "copy"))
 
 
-def ladder(bundle: Bundle, **options: str) -> list[str]:
+def ladder(bundle: Bundle) -> list[str]:
     """The engines that this machine has for a bundle, in their order."""
-    supply, names = EngineSupply(bundle, threads=THREADS, **options), []
-    try:
+    session = EngineSession(bundle, threads=THREADS)
+    names = [session.start()]
+    with contextlib.suppress(EngineError):
         while True:
-            engine = supply.next()
-            names.append(f"{engine.name} {engine.precision}")
-    except EngineError:
-        return names
+            again = session.replace("it broke")
+            if (again.name, again.precision) != (names[-1].name, names[-1].precision):
+                names.append(again)
+    return [f"{engine.name} {engine.precision}" for engine in names]
 
 
 def break_engine(camera: FaultyCamera, fault: tuple[int, int, int]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from re2pix_node.engines import ENGINES
+from re2pix_node.engines.registry import engine_names
 from re2pix_node.errors import Re2pixError
 from re2pix_node.ros.parameters import PARAMETERS, Kind, NodeSettings, Parameter, When, complaint, page
 
@@ -73,7 +73,7 @@ def test_allowed(name: str, value: object) -> None:
         ("skill_window", 0.5, "skill_window must lie from 1 to 600, is 0.5"),
         ("bundle", "", "bundle must not be empty, is ''"),
         ("bundle", 7, "bundle must be text, is 7"),
-        ("engine", "abacus", f"engine must be one of {', '.join(ENGINES)}, is 'abacus'"),
+        ("engine", "abacus", f"engine must be one of {', '.join(engine_names())}, is 'abacus'"),
         ("fit", "squeeze", "fit must be one of '' (empty), crop, stretch, pad, is 'squeeze'"),
         ("fit", "two\nlines", "fit must be one of '' (empty), crop, stretch, pad, is 'two\\nlines'"),
         ("autostart", 1, "autostart must be true or false, is 1"),

@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 
 from re2pix_node.bundle.manifest import TimeSpec
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.pipeline.messages import ns_of, stamp_of
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render.renderer import PictureRenderer

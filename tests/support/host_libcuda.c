@@ -99,7 +99,10 @@ int cuMemsetD8Async(device address, unsigned char value, size_t size, void *stre
     memset(host, value, size);
     return 0;
 }
-int cuMemcpyHtoDAsync_v2(device to, void *from, size_t size, void *stream) { return copy(host_of(to, size), from, size, stream); }
+int cuMemcpyHtoDAsync_v2(device to, void *from, size_t size, void *stream) {
+    MAY_FAIL;
+    return copy(host_of(to, size), from, size, stream);
+}
 int cuMemcpyDtoHAsync_v2(void *to, device from, size_t size, void *stream) { return copy(to, host_of(from, size), size, stream); }
 int cuMemcpyDtoDAsync_v2(device to, device from, size_t size, void *stream) {
     return copy(host_of(to, size), host_of(from, size), size, stream);
@@ -126,6 +129,7 @@ int cuGraphInstantiateWithFlags(void **replay, void *source, unsigned long long 
 int cuGraphDestroy(void *source) { free(source), graphs--; return graphs; }
 int cuGraphExecDestroy(void *replay) { free(replay), live--; return 0; }
 int cuGraphLaunch(void *replay, void *stream) {
+    MAY_FAIL;
     if (stream != &recording || capturing) return INVALID;
     for (int i = 0; i < ((graph *)replay)->count; i++) happen(((graph *)replay)->events[i]);
     launches++;

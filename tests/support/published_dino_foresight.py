@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.cli import main as re2pix
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.nets.backbones.dinov2 import MEAN as IMAGENET_MEAN
 from re2pix_node.nets.backbones.dinov2 import STD as IMAGENET_STD
 from re2pix_node.nets.proof_frames import proof_frames

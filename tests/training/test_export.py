@@ -8,7 +8,7 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.cli import main
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts

@@ -15,7 +15,9 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.commands import build as build_command
-from re2pix_node.engines import onnxruntime, open_engine, supply, try_engine
+from re2pix_node.engines import onnxruntime, session
+from re2pix_node.engines.attempt import try_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.engines.tensorrt import engine as tensorrt
 from re2pix_node.engines.tensorrt.building import EngineBuild
 from re2pix_node.engines.tensorrt.network import Phases
@@ -77,7 +79,7 @@ def test_the_ladder_goes_on_where_a_precision_fails(
     host_tensorrt: Path, tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict = rewrite(tiny, tmp_path / "strict", relative_l2=1e-5)
-    monkeypatch.setattr(supply, "RUNTIMES", (tensorrt.RUNTIME, onnxruntime.RUNTIME))
+    monkeypatch.setattr(session, "runtimes", lambda: (tensorrt.RUNTIME, onnxruntime.RUNTIME))
     engine, attempts = open_engine(strict)
     assert (engine.name, engine.precision) == ("tensorrt", "fp32")
     fp16, bf16, fp32 = attempts

@@ -8,7 +8,7 @@ import torch
 
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.cli import main
-from re2pix_node.engines import open_engine
+from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import CheckpointError
 from re2pix_node.nets.dino_foresight.files import read_dino_foresight
 from tests.support import drive, reference

@@ -1,0 +1,72 @@
+"""What happens, as lines of the log."""
+
+import time
+from typing import Any
+
+from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.pipeline.events import (
+    Doubt,
+    EngineFailed,
+    EngineLost,
+    EngineRejected,
+    EngineServes,
+    Event,
+    FrameFailed,
+    FramesChanged,
+    PictureFailed,
+    RendererTold,
+    StampBroke,
+    TransitionRefused,
+)
+
+# How long a log line about frames keeps quiet (s): a camera sends the same fault thirty times a second.
+QUIET = 10.0
+
+
+class EventLog:
+    """Writes events to a logger. Any thread may call it."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._quiet_until: dict[str, float] = {}  # by kind of fault, steady time
+
+    def take(self, event: Event) -> None:
+        self._take_of_frames(event)
+        self._take_of_engines(event)
+
+    def _take_of_frames(self, event: Event) -> None:
+        match event:
+            case FrameFailed(kind, message) if not self._quiet(kind):
+                self._logger.error(message)
+            case StampBroke(stamp, arrival) if not self._quiet(arrival.name):
+                self._logger.warning(f"frame stamped {stamp / NANOSECONDS:.3f} s {arrival.value}")
+            case FramesChanged(before, after):
+                self._logger.info(f"frames change from {before} to {after}")
+            case Doubt(message, again) if again or not self._quiet("doubt"):
+                self._logger.warning(message)
+            case RendererTold(text, draws) if draws:
+                self._logger.info(f"drawing pictures with {text}")
+            case PictureFailed(message) if not self._quiet("picture"):
+                self._logger.error(f"a picture is lost: {message}")
+
+    def _take_of_engines(self, event: Event) -> None:
+        match event:
+            case EngineServes(title, _, instead) if instead:
+                self._logger.warning(f"going on with {title}")
+            case EngineFailed(fault):
+                self._logger.error(f"{fault}; loading an engine anew")
+            case EngineRejected(title, fault):
+                self._logger.warning(f"{title} is passed over, the engine at work stays: {fault}")
+            case EngineLost(why):
+                self._logger.fatal(why)
+            case TransitionRefused(why):
+                self._logger.error(why)
+
+    def _quiet(self, kind: str) -> bool:
+        """Whether of this kind of fault enough was said just now. rclpy's throttle would count by line of code, and
+        one fault silence another."""
+        now = time.monotonic()
+        if now < self._quiet_until.get(kind, 0.0):
+            return True
+        self._quiet_until[kind] = now + QUIET
+        return False
