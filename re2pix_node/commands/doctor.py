@@ -20,6 +20,7 @@ from enum import Enum
 from pathlib import Path
 
 from re2pix_node.common.cpu import cpu_model, cpuinfo
+from re2pix_node.engines import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "ros2_ws/install/setup.bash"  # in a checkout, after make
@@ -79,20 +80,6 @@ found = f"{version_of('ros-rclpy') or version_of('rclpy')} over {rmw()}" """,
     "numpy": "import numpy\nfound = numpy.__version__",
     "cv2": "import cv2\nfound = cv2.__version__",
     "yaml": "import yaml\nfound = yaml.__version__",
-    "onnxruntime": """import onnxruntime
-found = f"{onnxruntime.__version__} with {', '.join(onnxruntime.get_available_providers())}" """,
-    "openvino": """import openvino
-core = openvino.Core()
-bf16 = "native bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "no native bf16"
-found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}; {bf16} on the CPU" """,
-    # Only the import: trt.Runtime ends the process if there is no driver.
-    "tensorrt": """try: import tensorrt; title, oldest = "TensorRT", (10, 3)
-except ModuleNotFoundError as absent:
-    try: import tensorrt_rtx_bindings as tensorrt; title, oldest = "TensorRT-RTX", (1, 0)
-    except ModuleNotFoundError: raise absent from None
-found = f"{title} {tensorrt.__version__}"
-release = tuple(map(int, tensorrt.__version__.split(".")[:2]))
-if release < oldest: raise ImportError(f"{found} is too old: 10.3 or later is needed")""",
     "cv_bridge": "import cv_bridge\nfound = 'loads'",
     "vision_msgs": _message("vision_msgs", "LabelInfo"),
     # Importing torch would take seconds and say no more.
@@ -212,19 +199,31 @@ def _check_modules(outcomes: Outcomes) -> Iterator[Finding]:
     for module, package in (("numpy", "numpy"), ("cv2", "opencv-python-headless"), ("yaml", "pyyaml")):
         mend = _mend_python(package, outcomes[module], apt=f"python3-{module}".replace("cv2", "opencv"))
         yield _finding(module, outcomes[module], State.MISSING, mend)
-    onnxruntime, openvino, gpu = outcomes["onnxruntime"], outcomes["openvino"], outcomes["GPU"]
-    faulty = State.MISSING if openvino.fault else State.WARNING  # one engine is enough
-    yield _finding("onnxruntime", onnxruntime, faulty, _mend_python("onnxruntime", onnxruntime))
-    mend = _mend_python("openvino", openvino) + ("" if openvino.absent else "  # or tell the node engine:=onnxruntime")
-    yield _finding("openvino", openvino, State.INFO, mend, "the fastest engine on most CPUs")
-    mend = "sudo apt install python3-libnvinfer" if platform.machine() == "aarch64" else "pip install tensorrt"
-    mend = "" if gpu.fault else mend
-    yield _finding("tensorrt", outcomes["tensorrt"], State.INFO, mend, "for NVIDIA GPUs")
+    gpu = outcomes["GPU"]
+    *others, reference = registry.entries()
+    # One engine is enough to start.
+    alone = all(outcomes[entry.name].fault for entry in others if not entry.on_gpu)
+    outcome = outcomes[reference.name]
+    faulty = State.MISSING if alone else State.WARNING
+    yield _finding(reference.name, outcome, faulty, _mend_python(reference.name, outcome))
+    for entry in reversed(others):
+        yield _check_engine(entry, outcomes[entry.name], gpu, reference.name)
     yield Finding("GPU", State.INFO, gpu.found or f"none usable: {gpu.fault.removeprefix('OSError: ')}")
     for package in ("cv_bridge", "vision_msgs"):
         mend = _mend_ros(package) if os.environ.get("ROS_DISTRO") else ""
         yield _finding(package, outcomes[package], State.INFO, mend, "optional, part of a ROS 2 distribution")
     yield _finding("torch", outcomes["torch"], State.INFO, "pip install torch", "only export and training need it")
+
+
+def _check_engine(entry: registry.EngineEntry, outcome: Outcome, gpu: Outcome, reference: str) -> Finding:
+    if entry.on_gpu and gpu.fault:
+        mend = ""
+    elif entry.arm_package and platform.machine() == "aarch64":
+        mend = f"sudo apt install {entry.arm_package}"
+    else:
+        mend = _mend_python(entry.name, outcome)
+        mend += f"  # or tell the node engine:={reference}" if outcome.fault and not outcome.absent else ""
+    return _finding(entry.name, outcome, State.INFO, mend, entry.purpose)
 
 
 def _cores() -> int:
@@ -266,8 +265,9 @@ def _guarded(check: Callable[[Outcomes], Iterator[Finding]], outcomes: Outcomes)
 
 
 def run_doctor() -> list[Finding]:
+    probes = PROBES | {entry.name: entry.probe_code for entry in registry.entries()}
     with ThreadPoolExecutor(max(2, _cores())) as pool:
-        outcomes = dict(zip(PROBES, pool.map(_probe, PROBES.values()), strict=True))
+        outcomes = dict(zip(probes, pool.map(_probe, probes.values()), strict=True))
     checks = (_check_machine, _check_shared_memory, _check_ros, _check_modules)
     return [finding for check in checks for finding in _guarded(check, outcomes)]
 

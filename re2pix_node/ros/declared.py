@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from re2pix_node.errors import Re2pixError
-from re2pix_node.ros.parameters import PARAMETERS, Kind, NodeSettings, Parameter, When
+from re2pix_node.ros.parameters import Kind, NodeSettings, Parameter, When, parameters
 
 _TYPES = {
     Kind.BOOL: RosParameter.Type.BOOL,
@@ -19,7 +19,6 @@ _TYPES = {
     Kind.INTS: RosParameter.Type.INTEGER_ARRAY,
     Kind.STRINGS: RosParameter.Type.STRING_ARRAY,
 }
-_READ_AT_CONFIGURE = [parameter.name for parameter in PARAMETERS if parameter.when is When.CONFIGURE]
 
 
 class DeclaredParameters:
@@ -33,11 +32,12 @@ class DeclaredParameters:
         self._node = node
         self._unconfigured = unconfigured
         self._changed = changed
+        self._table = parameters()
         # First with any type: a value that is not allowed must lead to our message, not to rclpy's.
-        given = {parameter.name: self._given(parameter) for parameter in PARAMETERS}
+        given = {parameter.name: self._given(parameter) for parameter in self._table}
         self._settings = NodeSettings.of(given)
         values = asdict(self._settings)
-        for parameter in PARAMETERS:
+        for parameter in self._table:
             # A list must be stored with its type: an empty one has none by itself.
             value = list(values[parameter.name]) if parameter.kind.entries else values[parameter.name]
             node.set_parameters([RosParameter(parameter.name, _TYPES[parameter.kind], value)])
@@ -63,8 +63,9 @@ class DeclaredParameters:
         changes = {parameter.name: parameter.value for parameter in proposed}
         try:
             new = NodeSettings.of({**asdict(self._settings), **changes})
-            for name in _READ_AT_CONFIGURE:
-                if getattr(new, name) != getattr(self._settings, name):
+            for parameter in self._table:
+                name = parameter.name
+                if parameter.when is When.CONFIGURE and getattr(new, name) != getattr(self._settings, name):
                     self._refuse_unless_unconfigured(name)
         except Re2pixError as error:
             return SetParametersResult(successful=False, reason=str(error))

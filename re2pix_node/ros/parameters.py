@@ -81,39 +81,43 @@ class Parameter:
 
 # fmt: off
 # A table: the facts of a parameter in one line, what it means in the next.
-PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("bundle", Kind.STRING, DEFAULT_BUNDLE, When.CONFIGURE,
-        description="Folder of the model bundle, or the name of one that ships."),
-    Parameter("engine", Kind.STRING, "auto", When.CONFIGURE, choices=engine_names(),
-        description="Engine that runs the model; auto: the first in a fixed order that reproduces the proof."),
-    Parameter("precision", Kind.STRING, "auto", When.CONFIGURE, choices=PRECISIONS,
-        description="Number format of the engine; auto: the first in a fixed order that reproduces the proof."),
-    Parameter("threads", Kind.INT, 0, When.CONFIGURE, low=0, high=256,
-        description="Threads of the engine; 0 uses every core that the process may use."),
-    Parameter("fit", Kind.STRING, "", When.CONFIGURE, choices=("", *FITS),
-        description="How frames are fitted to the model's size; empty: the bundle decides."),
-    Parameter("image_transport", Kind.STRING, "raw", When.CONFIGURE, choices=TRANSPORTS,
-        description="Type of ~/input/image: sensor_msgs/Image or sensor_msgs/CompressedImage."),
-    Parameter("horizons", Kind.INTS, (), When.CONFIGURE, low=0, high=99,
-        description="Horizons to publish: k means the topics ~/output/h<k>, 0 is now; empty: all."),
-    Parameter("outputs", Kind.STRINGS, OUTPUTS, When.CONFIGURE, choices=OUTPUTS,
-        description="Outputs that get topics. Outputs without subscribers are never computed."),
-    Parameter("skill_window", Kind.DOUBLE, 10.0, When.CONFIGURE, low=1, high=600,
-        description="Length of the past, in seconds, over which the live skill is measured."),
-    Parameter("autostart", Kind.BOOL, True, When.START,
-        description="Configure and activate at start, without a command."),
-    Parameter("max_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=1000,
-        description="Maximum rate of frames by their stamps, in Hz; 0 takes every frame."),
-    Parameter("max_age", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=3600,
-        description="Maximum age of a frame in seconds, by the node's clock; older frames are dropped; 0 drops none."),
-    Parameter("seed", Kind.INT, 0, When.LIVE, low=0, high=2**31 - 1,
-        description="Seed of the random numbers of stochastic forecasters and of pictures."),
-    Parameter("preview_rate", Kind.DOUBLE, 5.0, When.LIVE, low=0, high=60,
-        description="Maximum rate of previews, in Hz; 0 publishes none."),
-    Parameter("render_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=60,
-        description="Maximum rate of forecasts drawn as pictures, by their stamps, in Hz; 0 draws none. "
-        "Only horizons whose ~/output/h<k>/image has a subscriber are drawn, and only if the bundle has a renderer."),
-)
+def parameters() -> tuple[Parameter, ...]:
+    """The table, with the engines and outputs that are registered now."""
+    return (
+        Parameter("bundle", Kind.STRING, DEFAULT_BUNDLE, When.CONFIGURE,
+            description="Folder of the model bundle, or the name of one that ships."),
+        Parameter("engine", Kind.STRING, "auto", When.CONFIGURE, choices=engine_names(),
+            description="Engine that runs the model; auto: the first in a fixed order that reproduces the proof."),
+        Parameter("precision", Kind.STRING, "auto", When.CONFIGURE, choices=PRECISIONS,
+            description="Number format of the engine; auto: the first in a fixed order that reproduces the proof."),
+        Parameter("threads", Kind.INT, 0, When.CONFIGURE, low=0, high=256,
+            description="Threads of the engine; 0 uses every core that the process may use."),
+        Parameter("fit", Kind.STRING, "", When.CONFIGURE, choices=("", *FITS),
+            description="How frames are fitted to the model's size; empty: the bundle decides."),
+        Parameter("image_transport", Kind.STRING, "raw", When.CONFIGURE, choices=TRANSPORTS,
+            description="Type of ~/input/image: sensor_msgs/Image or sensor_msgs/CompressedImage."),
+        Parameter("horizons", Kind.INTS, (), When.CONFIGURE, low=0, high=99,
+            description="Horizons to publish: k means the topics ~/output/h<k>, 0 is now; empty: all."),
+        Parameter("outputs", Kind.STRINGS, OUTPUTS, When.CONFIGURE, choices=OUTPUTS,
+            description="Outputs that get topics. Outputs without subscribers are never computed."),
+        Parameter("skill_window", Kind.DOUBLE, 10.0, When.CONFIGURE, low=1, high=600,
+            description="Length of the past, in seconds, over which the live skill is measured."),
+        Parameter("autostart", Kind.BOOL, True, When.START,
+            description="Configure and activate at start, without a command."),
+        Parameter("max_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=1000,
+            description="Maximum rate of frames by their stamps, in Hz; 0 takes every frame."),
+        Parameter("max_age", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=3600,
+            description="Maximum age of a frame in seconds, by the node's clock; older frames are dropped; "
+            "0 drops none."),
+        Parameter("seed", Kind.INT, 0, When.LIVE, low=0, high=2**31 - 1,
+            description="Seed of the random numbers of stochastic forecasters and of pictures."),
+        Parameter("preview_rate", Kind.DOUBLE, 5.0, When.LIVE, low=0, high=60,
+            description="Maximum rate of previews, in Hz; 0 publishes none."),
+        Parameter("render_rate", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=60,
+            description="Maximum rate of forecasts drawn as pictures, by their stamps, in Hz; 0 draws none. "
+            "Only horizons whose ~/output/h<k>/image has a subscriber are drawn, and only if the bundle has a "
+            "renderer."),
+    )
 # fmt: on
 
 
@@ -140,11 +144,11 @@ class NodeSettings:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "NodeSettings":
         """Settings from what a user gave; defaults for the rest. The first value that is not allowed is an error."""
-        given = {parameter.name: values.get(parameter.name, parameter.default) for parameter in PARAMETERS}
-        for parameter in PARAMETERS:
+        given = {parameter.name: values.get(parameter.name, parameter.default) for parameter in parameters()}
+        for parameter in parameters():
             if fault := complaint(parameter, given[parameter.name]):
                 raise Re2pixError(fault)
-        return cls(**{parameter.name: _coerced(parameter.kind, given[parameter.name]) for parameter in PARAMETERS})
+        return cls(**{parameter.name: _coerced(parameter.kind, given[parameter.name]) for parameter in parameters()})
 
 
 def complaint(parameter: Parameter, value: Any) -> str | None:
@@ -203,7 +207,7 @@ def page() -> str:
         "|---|---|---|---|---|---|",
         *(
             f"| `{p.name}` | {p.kind.value} | `{_yaml(p.default)}` | {p.allowed} | {p.when.value} | {_markdown(p)} |"
-            for p in PARAMETERS
+            for p in parameters()
         ),
     ]
     return _PAGE.format(table="\n".join(rows), live=When.LIVE.value, unconfigured=When.CONFIGURE.value)

@@ -25,7 +25,7 @@ from re2pix_node.bundle.locate import DEFAULT_BUNDLE, bundle_folder
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.pipeline.messages import output_names
 from re2pix_node.ros import qos
-from re2pix_node.ros.parameters import PARAMETERS
+from re2pix_node.ros.parameters import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
@@ -45,8 +45,8 @@ def known_topics() -> set[str]:
 def test_the_parameter_file_holds_every_parameter_at_its_default() -> None:
     text = (CONFIG / "re2pix_node.yaml").read_text()
     given = yaml.safe_load(text)["/**"]["ros__parameters"]
-    assert list(given) == [parameter.name for parameter in PARAMETERS]
-    for parameter in PARAMETERS:
+    assert list(given) == [parameter.name for parameter in parameters()]
+    for parameter in parameters():
         default = list(parameter.default) if parameter.kind.entries else parameter.default
         assert (given[parameter.name], type(given[parameter.name])) == (default, type(default))
     lines = text.partition("ros__parameters:\n")[2].splitlines()

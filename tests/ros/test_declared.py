@@ -15,7 +15,7 @@ from rclpy.parameter_client import AsyncParameterClient
 
 from re2pix_node.errors import Re2pixError
 from re2pix_node.ros.declared import DeclaredParameters
-from re2pix_node.ros.parameters import PARAMETERS, NodeSettings
+from re2pix_node.ros.parameters import NodeSettings, parameters
 
 NAMES = (f"forecaster_{i}" for i in itertools.count())
 UNCONFIGURED = "can change only while the node is unconfigured: ros2 lifecycle set "
@@ -240,10 +240,10 @@ def test_parameters_of_others_pass(served: Served) -> None:
 
 def test_descriptors_say_what_the_table_says(served: Served) -> None:
     assert served.client.wait_for_services(30)
-    names = [parameter.name for parameter in PARAMETERS]
+    names = [parameter.name for parameter in parameters()]
     described: list[ParameterDescriptor] = served.wait(served.client.describe_parameters(names)).descriptors
     assert [descriptor.name for descriptor in described] == names
-    for parameter, descriptor in zip(PARAMETERS, described, strict=True):
+    for parameter, descriptor in zip(parameters(), described, strict=True):
         assert descriptor.description == parameter.description
         assert parameter.allowed in descriptor.additional_constraints
         assert parameter.when.value in descriptor.additional_constraints

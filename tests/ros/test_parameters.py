@@ -9,18 +9,18 @@ import pytest
 
 from re2pix_node.engines.registry import engine_names
 from re2pix_node.errors import Re2pixError
-from re2pix_node.ros.parameters import PARAMETERS, Kind, NodeSettings, Parameter, When, complaint, page
+from re2pix_node.ros.parameters import Kind, NodeSettings, Parameter, When, complaint, page, parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = {parameter.name: parameter for parameter in PARAMETERS}
+TABLE = {parameter.name: parameter for parameter in parameters()}
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
+@pytest.mark.parametrize("parameter", parameters(), ids=lambda parameter: parameter.name)
 def test_defaults_are_allowed(parameter: Parameter) -> None:
     assert complaint(parameter, parameter.default) is None
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
+@pytest.mark.parametrize("parameter", parameters(), ids=lambda parameter: parameter.name)
 def test_every_parameter_is_described_in_one_line(parameter: Parameter) -> None:
     assert parameter.description.endswith(".")
     assert "\n" not in parameter.description
@@ -108,7 +108,7 @@ def test_settings_have_the_types_they_say() -> None:
 
 
 def test_ranges_and_choices_are_of_the_right_kind() -> None:
-    for parameter in PARAMETERS:
+    for parameter in parameters():
         if parameter.kind in (Kind.INT, Kind.DOUBLE, Kind.INTS):
             assert parameter.low is not None
         if parameter.choices:
@@ -124,7 +124,7 @@ def test_the_page_has_every_parameter_and_is_what_the_module_prints() -> None:
     command = [sys.executable, "-m", "re2pix_node.ros.parameters"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert printed == page()
-    for parameter in PARAMETERS:
+    for parameter in parameters():
         row = next(line for line in printed.splitlines() if line.startswith(f"| `{parameter.name}` |"))
         assert parameter.allowed in row
         assert parameter.when.value in row
