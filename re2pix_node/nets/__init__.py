@@ -1,1 +1,1 @@
-"""PyTorch: backbones, forecasters and heads, and their way into bundles. Never imported by the run time."""
+"""PyTorch networks (backbones, forecasters, heads) and their export to bundles. The run time never imports them."""

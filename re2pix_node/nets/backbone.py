@@ -1,7 +1,7 @@
-"""What a backbone is: a frozen vision model whose layers become the features of a frame.
+"""The interface of a backbone: a frozen vision model whose layers become the features of a frame.
 
-A backbone is one file in nets/backbones/ with a `BACKBONE`. `backbone.kind` of a run file names the file, or, by its
-dotted name, a module elsewhere.
+A backbone is one file in nets/backbones/ with a `BACKBONE`. `backbone.kind` of a run file is the name of the file, or
+the dotted name of a module elsewhere.
 """
 
 from abc import abstractmethod
@@ -30,7 +30,7 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-        """`mean` and `std` of the pictures that it was trained on: red, green and blue from 0 to 255."""
+        """`mean` and `std` of its training pictures: red, green and blue from 0 to 255."""
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -46,10 +46,10 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def glance(self, planes: Tensor) -> list[Tensor]:
-        """What its first layers find in normalised pictures: training compares by it how pictures look."""
+        """The output of its first layers on normalised pictures: training compares the look of pictures with it."""
 
     def normalised(self, planes: Tensor) -> Tensor:
-        """[n, 3, H, W] from 0 to 255 as it was trained on them."""
+        """[n, 3, H, W] from 0 to 255, normalised as in its training."""
         return (planes - self.mean) / self.std
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
@@ -62,10 +62,10 @@ class BackboneKind:
     title: str
     source: str  # where its weights are published
     licence: str
-    multiple: int  # of pixels that height and width of a picture must be
-    load: Callable[[Path], Backbone]  # its published weights, frozen; CheckpointError for any other file
+    multiple: int  # height and width of a picture must be multiples of this
+    load: Callable[[Path], Backbone]  # reads its published weights, frozen; CheckpointError for any other file
 
 
 def backbone_kind(name: str) -> BackboneKind:
-    """ValueError says which there are."""
+    """The backbone of that name; ValueError lists the known names."""
     return find_part(FOLDER, name, "BACKBONE", BackboneKind)

@@ -1,4 +1,4 @@
-"""Checkpoints from the internet: read as data, never executed, and taken only when every tensor fits."""
+"""Reads checkpoints from the internet as data, never as code, and accepts them only if every tensor fits."""
 
 import argparse
 import pickle
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from re2pix_node.errors import CheckpointError
 
-# Lightning saves the command line that a training was started with; everything else beside tensors is refused.
+# Lightning saves the command line of a training; all other objects except tensors are refused.
 ALLOWED = (argparse.Namespace,)
 Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a file by name, and the settings that its training was started with, as far as it tells."""
+    """The tensors of a file by name, and the settings of its training, if the file has them."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -32,7 +32,7 @@ class Checkpoint:
         return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
-        """The shape of a tensor from which others follow."""
+        """The shape of a tensor that determines other shapes."""
         shape = tuple(self._tensor(name).shape)
         if len(shape) != dimensions or not all(shape):
             raise CheckpointError(f"{self.path}: '{name}' is {_text(shape)}, expected {dimensions} dimensions")
@@ -45,7 +45,7 @@ class Checkpoint:
         return tensor
 
     def count(self, prefix: str) -> int:
-        """How many numbered parts there are of `prefix`: 12 for `blocks.` with `blocks.0.` to `blocks.11.`."""
+        """The number of numbered parts of `prefix`: 12 for `blocks.` with `blocks.0.` to `blocks.11.`."""
         return len({name.partition(".")[0] for name in self.part(prefix)})
 
     def _tensor(self, name: str) -> Tensor:
@@ -68,8 +68,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def filled(make: Callable[[], Module], tensors: Mapping[str, Tensor], path: Path, prefix: str = "") -> Module:
-    """A module in evaluation mode with exactly these tensors as its own, in fp32; errors name them with `prefix`."""
-    with torch.device("meta"):  # nothing is allocated before all shapes are known to be right
+    """A module in evaluation mode with exactly these tensors, in fp32; errors name them with `prefix`."""
+    with torch.device("meta"):  # allocate nothing before all shapes are checked
         module = make()
     expected = module.state_dict()
     for name in expected:
@@ -89,7 +89,7 @@ def filled(make: Callable[[], Module], tensors: Mapping[str, Tensor], path: Path
 
 def _load(path: Path) -> object:
     try:
-        # A zip archive can stay on the disk: of a training's checkpoint two thirds are the optimiser's.
+        # A zip archive is mapped from the disk: two thirds of a training's checkpoint belong to the optimiser.
         mapped = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(list(ALLOWED)):
             content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -106,7 +106,7 @@ def _load(path: Path) -> object:
             f"{path}: wants to use {_quoted(refused[1])}, which is neither a tensor nor a plain value: nothing of it "
             "was run; do not use this file"
         ) from None
-    except Exception as error:  # a damaged archive fails wherever it is damaged
+    except Exception as error:  # a damaged archive can raise any error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise CheckpointError(
             f"{path}: is no PyTorch checkpoint, or a damaged one ({reason}): download it again"
@@ -118,7 +118,7 @@ def _check_tensor(path: Path, name: object, tensor: object) -> None:
         raise CheckpointError(f"{path}: {_quoted(name)} is a {type(tensor).__name__}, expected a tensor with a name")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
         raise CheckpointError(f"{path}: {_quoted(name)} is not a plain tensor of numbers")
-    # Strides of zero make a tensor of any size out of one number.
+    # Strides of zero turn one number into a tensor of any size.
     if tensor.nbytes > tensor.untyped_storage().nbytes():
         raise CheckpointError(f"{path}: {_quoted(name)} claims more numbers than the file has")
     if not torch.isfinite(tensor).all():
@@ -135,7 +135,7 @@ def _settings(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _quoted(name: object) -> str:
-    """A name from a file that nobody vouches for: on one line, without control characters, and not endless."""
+    """A name from an untrusted file: on one line, without control characters, and shortened."""
     return f"{str(name)[:100]!a}"
 
 

@@ -1,4 +1,4 @@
-"""Features of a frame: layers of a frozen backbone brought to one grid, normalised per channel, reduced by PCA."""
+"""Features of a frame: layers of a frozen backbone resized to one grid, normalised per channel, reduced by PCA."""
 
 import io
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ GREY = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class FeatureBasis:
-    """What turns raw layers into features. `scale` is one for all channels: their order of importance stays."""
+    """The map from raw layers to features. All channels share one `scale`, which keeps their order of importance."""
 
     layers: tuple[str, ...]
     cell: int  # pixels of the picture a cell
@@ -61,7 +61,7 @@ def raw_features(backbone: Backbone, frames: Tensor, layers: tuple[str, ...], ce
 
 
 class FeatureEncoder(nn.Module):
-    """u8 [n, H, W, 3] -> [n, h, w, channels], and with `picture` CARRIED more that hold a small grey picture."""
+    """u8 [n, H, W, 3] -> [n, h, w, channels]; with `picture`, CARRIED more channels hold a small grey picture."""
 
     offset: Tensor
 
@@ -71,7 +71,7 @@ class FeatureEncoder(nn.Module):
         self.basis = basis
         self.picture = picture
         weights = torch.from_numpy(basis.components / basis.std * basis.scale).float()
-        # Projecting before the grids are joined is the same, and on the coarse grid a quarter of the work.
+        # Projecting before the grids are joined gives the same result, and a quarter of the work on the coarse grid.
         parts = torch.split(weights, [backbone.gives[layer].channels for layer in basis.layers], 1)
         self.projections = nn.ParameterList([nn.Parameter(part[:, :, None, None], False) for part in parts])
         self.register_buffer("offset", -(weights @ torch.from_numpy(basis.mean).float()))

@@ -21,7 +21,7 @@ class LightHead(nn.Module):
 
 
 def agreement_loss(head: nn.Module, forecast: Tensor, truth: Tensor) -> Tensor:
-    """How far the head's opinion of a forecast is from its opinion of what came: cross entropy, needs no labels."""
+    """Cross entropy between the head's output on a forecast and on the true future; needs no labels."""
     with torch.no_grad():
         wanted = head(truth).softmax(1)
     return functional.cross_entropy(head(forecast), wanted)

@@ -10,9 +10,9 @@ from torch.nn import functional
 class Masks(nn.Module):
     """Logits [N, classes, h, w] -> labels and confidence, u8 [N, H', W'].
 
-    Labels are the ids that the manifest gives the classes, in the order of the logits. Confidence is the chance of the
-    label's class, 0 to 255; a temperature above 1 makes an overconfident head more modest. There is one for each of the
-    N moments, or one for all.
+    Labels are the manifest's class ids, in the order of the logits. Confidence is the probability of the label's class,
+    0 to 255; a temperature above 1 reduces the confidence. There is one temperature for each of the N moments, or one
+    for all.
     """
 
     ids: Tensor
@@ -23,11 +23,11 @@ class Masks(nn.Module):
         self.size = size
         self.register_buffer("temperatures", torch.tensor(temperatures).view(-1, 1, 1, 1), persistent=False)
         self.ids_are_indices = list(ids) == list(range(len(ids)))
-        # Looked up as floats: every engine gathers those, few gather bytes.
+        # Looked up as floats: every engine can gather floats, few can gather bytes.
         self.register_buffer("ids", torch.tensor(ids, dtype=torch.float32), persistent=False)
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        # In full precision, whatever the head was computed in: half precision overflows in the exponential.
+        # Always in full precision: half precision overflows in the exponential.
         logits = logits.float()
         if logits.shape[-2:] != self.size:
             logits = functional.interpolate(logits, self.size, mode="bilinear", align_corners=False)

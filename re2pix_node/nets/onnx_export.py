@@ -1,4 +1,4 @@
-"""From PyTorch modules to a bundle: the graphs, and PyTorch's own outputs as the proof that engines must reproduce."""
+"""From PyTorch modules to a bundle: the graphs, and PyTorch's outputs as the proof that engines must reproduce."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from re2pix_node.errors import BundleError
 
 # Not the newest: OpenVINO 2025.4 does not read the GridSample of opset 20.
 OPSET = 18
-GRAPH_BYTES_MAX = 2**31 - 2**20  # protobuf's limit, less what the graph has beside its weights
+GRAPH_BYTES_MAX = 2**31 - 2**20  # protobuf's limit, minus the rest of the graph
 FORECAST_OUTPUTS = ("features", "labels", "confidence")
 
 
@@ -39,9 +39,9 @@ def exported(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
             external_data=False,
             verbose=False,
         )
-    assert program is not None  # given without a file to write to, it always is
+    assert program is not None  # it is only None when a file is written
     model: onnx.ModelProto = program.model_proto
-    for node in model.graph.node:  # the exporter's notes: stack traces with this machine's paths, megabytes of them
+    for node in model.graph.node:  # the exporter's notes: megabytes of stack traces with this machine's paths
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     return model
@@ -61,7 +61,7 @@ def export_bundle(
     encoder: frame u8 [1, H, W, 3] -> features [1, h, w, C]
     forecaster: context_0 .. context_{T-1}, each as features -> features [S, K, h, w, C], labels and confidence
     u8 [S, K+1, H', W']
-    renderer, where the manifest has a render graph: features [1, h, w, C] of a horizon, frame, horizon [1], noise
+    renderer, if the manifest has a render graph: features [1, h, w, C] of a horizon, frame, horizon [1], noise
     [1, N], context_0 .. context_{T-1} -> image [1, H, W, 3], 0 to 255
     """
     for module in filter(None, (encoder, forecaster, renderer)):
@@ -89,7 +89,7 @@ def export_bundle(
 
 
 def _drawn_from(manifest: Manifest, features: Tensor, frame: Tensor) -> dict[str, Tensor]:
-    """What the picture of the proof is drawn from, beside the context: the last horizon, and any noise."""
+    """Inputs of the proof's picture besides the context: the last horizon, and random noise."""
     assert manifest.render is not None
     return {
         "features": features[:1, -1],
@@ -110,7 +110,7 @@ def _refuse_giant(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of its own progress and deprecations; a user can do nothing about them."""
+    """Hide the exporter's messages about progress and deprecations, about which a user can do nothing."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Pictures for a proof where no footage is at hand: a street of plain shapes, seen from a moving vehicle."""
+"""Pictures for a proof without footage: a street of plain shapes, seen from a moving vehicle."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ SKY, ROAD, WALL, CAR = (150, 190, 230), (100, 100, 105), (150, 110, 90), (170, 3
 def proof_frames(count: int, height: int, width: int) -> NDArray[np.uint8]:
     """u8 [count, height, width, 3], the same at every call."""
     rng = np.random.default_rng(5)
-    # Grain, and soft light: with flat colours many activations would be exactly equal, which no camera gives.
+    # Grain and soft light: with flat colours many activations would be exactly equal, which no camera produces.
     grain = rng.normal(0, 6, (height, width, 1))
     rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     light = 20 * np.sin(9 * columns + 5 * rows)[..., None]

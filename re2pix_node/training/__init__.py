@@ -1,1 +1,1 @@
-"""Learning from footage: reading it, and what is trained on it. Nothing at run time imports this."""
+"""Training from footage. The run time never imports this."""

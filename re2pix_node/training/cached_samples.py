@@ -1,4 +1,4 @@
-"""Training samples out of the cache, drawn by seed and step alone: a resumed run sees what it would have seen."""
+"""Training samples from the cache, chosen only by seed and step: a resumed run sees the same samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from re2pix_node.training.moments import moments
 from re2pix_node.training.run_file import DataEntry
 
 Chosen = list[tuple[int, int]]  # clip, and number of the sample in it
-TRAIN, VAL = 0, 1  # streams of chance
+TRAIN, VAL = 0, 1  # streams of random numbers
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Chooses samples of clips, each as likely as its entry's weight says."""
+    """Chooses samples of clips with the probabilities given by the entries' weights."""
 
     counts: NDArray[np.int64]  # samples of each clip
-    weights: NDArray[np.float64]  # of each clip's samples
+    weights: NDArray[np.float64]  # weight of each clip's samples
     seed: int
 
     def random(self, step: int, batch: int) -> Chosen:
-        """Samples of a step."""
+        """The samples of a step."""
         rng = np.random.default_rng([self.seed, TRAIN, step])
         ends = np.cumsum(self.counts * self.weights)
         clips = np.searchsorted(ends, rng.random(batch) * ends[-1], side="right").clip(max=len(ends) - 1)
@@ -36,7 +36,7 @@ class Draw:
         return list(zip(clips.tolist(), numbers.tolist(), strict=True))
 
     def spread(self, count: int) -> Chosen:
-        """Up to so many samples, evenly over all clips: always the same."""
+        """Up to this many samples, evenly over all clips: always the same."""
         total = int(self.counts.sum())
         ends = np.cumsum(self.counts)
         picks = np.unique(((np.arange(count) + 0.5) * total / count).astype(np.int64))
@@ -47,7 +47,7 @@ class Draw:
 
 
 class ForecastSamples:
-    """Contexts and what came after: fp16 [n, T + K, h, w, channels]."""
+    """Contexts with their futures: fp16 [n, T + K, h, w, channels]."""
 
     def __init__(
         self, entries: Sequence[DataEntry], clips: Sequence[Sequence[CachedClip]], time: TimeSpec, seed: int
@@ -66,7 +66,7 @@ class ForecastSamples:
         return torch.from_numpy(np.stack(samples))
 
     def labels(self, place: tuple[int, int], space: LabelSpace) -> list[NDArray[np.uint8] | None]:
-        """Of every frame of a sample: dense classes [H', W'], 255 = ignore, or None where it has no labels."""
+        """For every frame of a sample: dense classes [H', W'], 255 = ignore, or None without labels."""
         clip = self.clips[place[0]]
         table, known = _dense(clip, space), {int(frame): row for row, frame in enumerate(clip.labelled)}
         rows = [known.get(int(frame)) for frame in self._moments[place[0]][place[1]]]
@@ -100,7 +100,7 @@ def _draw(
 
 
 def _dense(clip: CachedClip, space: LabelSpace) -> NDArray[np.uint8]:
-    """Class number in the space by class id of the clip; what the space has no class for is ignored."""
+    """Class number in the space by class id of the clip; ids without a class in the space are ignored."""
     table = np.full(256, UNLABELLED, np.uint8)
     if not len(clip.labelled):
         return table
@@ -109,7 +109,7 @@ def _dense(clip: CachedClip, space: LabelSpace) -> NDArray[np.uint8]:
         pairs = [(label, number[label]) for label in space.ids]
     else:
         shared = shared_classes(clip.space, space, clip.groups).groups
-        # A group of several classes of the model does not say which of them a pixel is.
+        # A group of several classes of the model does not determine the class of a pixel.
         pairs = [
             (label, number[group.bundle[0]]) for group in shared if len(group.bundle) == 1 for label in group.dataset
         ]
@@ -119,7 +119,7 @@ def _dense(clip: CachedClip, space: LabelSpace) -> NDArray[np.uint8]:
 
 
 def common_space(clips: Sequence[CachedClip]) -> LabelSpace:
-    """The classes that all labelled clips speak of; TrainingError when they differ."""
+    """The classes of all labelled clips; TrainingError if they differ."""
     labelled = [clip for clip in clips if len(clip.labelled)]
     for clip in labelled:
         if clip.space != labelled[0].space:

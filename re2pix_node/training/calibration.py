@@ -1,4 +1,4 @@
-"""Confidence of forecasts: the further ahead, the less is what a head reads in them worth."""
+"""Calibrates the confidence of forecasts: the farther ahead, the less reliable is the head's output."""
 
 import numpy as np
 import torch
@@ -12,16 +12,16 @@ from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.head import best_temperature
 
 SAMPLES = 64
-PIXELS = 4000  # of each moment of a sample
+PIXELS = 4000  # pixels of each moment of a sample
 
 
 @torch.no_grad()
 def forecast_temperatures(
     net: NanoForecaster, head: nn.Module, samples: ForecastSamples, space: LabelSpace, now: float
 ) -> list[float]:
-    """`now`, the head's own temperature, and one for each horizon: on true labels of what was forecast.
+    """`now`, the head's own temperature, and one for each horizon, chosen on the true labels of the future frames.
 
-    A horizon that has none gets the temperature of the one before it.
+    A horizon without labels gets the temperature of the horizon before it.
     """
     context = net.options.context
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in net.options.horizons]

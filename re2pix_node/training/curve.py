@@ -8,7 +8,7 @@ from typing import Any
 
 from re2pix_node.errors import Re2pixError
 
-WINDOW = 5  # lines of the log that a point of the training curve is the mean of
+WINDOW = 5  # lines of the log that are averaged for a point of the training curve
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def draw(runs: list[Path], output: Path) -> None:
-    """Left the loss on the features of each training batch, right the validation in shares of copying."""
+    """Left: the loss on the features of each training batch. Right: the validation as a share of copying."""
     from matplotlib.figure import Figure
 
     figure = Figure((10, 3.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""The footage of a run, encoded: to train on, and to judge by."""
+"""The encoded footage of a run, for training and validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ Clips = list[list[CachedClip]]
 
 
 def footage(run: RunFolder) -> tuple[Sequence[DataEntry], Sequence[DataEntry], Clips, Clips, str]:
-    """Encoded footage to train on and to judge by, and what the latter is; without data.val it is the former."""
+    """Encoded footage for training and validation, and a name for the latter; without data.val both are the same."""
     cache, data = _cache(run), run.spec.data
     clips, val_clips = cache.clips(data.train), cache.clips(data.val)
     if not data.val:
@@ -24,7 +24,7 @@ def footage(run: RunFolder) -> tuple[Sequence[DataEntry], Sequence[DataEntry], C
 
 
 def val_samples(run: RunFolder) -> ForecastSamples:
-    """Footage to judge forecasts by."""
+    """Footage for validating forecasts."""
     entries = run.spec.data.val or run.spec.data.train
     return ForecastSamples(entries, _cache(run).clips(entries), run.spec.time, run.spec.seed)
 
@@ -32,6 +32,6 @@ def val_samples(run: RunFolder) -> ForecastSamples:
 def _cache(run: RunFolder) -> FeatureCache:
     basis, backbone = read_basis(run), run.spec.backbone
     if len(basis.components) != run.spec.pca.channels:
-        raise TrainingError(f"{run.result('pca')}: has another number of channels than pca.channels: start pca anew")
+        raise TrainingError(f"{run.result('pca')}: has another number of channels than pca.channels: restart pca")
     encoder = FrameEncoder(feature_encoder(backbone, basis), backbone.height, backbone.width)
     return FeatureCache(run.cache, backbone, encoder, encoder_identity(backbone, basis))

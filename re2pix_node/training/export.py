@@ -48,17 +48,17 @@ from re2pix_node.training.stored import read_stored
 from re2pix_node.training.trained import read_basis, read_forecaster, read_head
 
 UNKNOWN = "0" * 64  # write_bundle fills in the hashes
-# Rounding to bf16 costs 0.02 to 0.03 in features and a thousandth of the labels; a wrong graph costs far more.
+# Rounding to bf16 changes features by 0.02 to 0.03 and a thousandth of the labels; a wrong graph changes far more.
 BOUNDS = {"relative_l2": 0.05, "cosine": 0.999, "agreement": 0.98, "confidence": 0.02}
-# In bf16 a picture that is drawn in several steps strays by more than features do: from the proof, in dB, at least.
+# In bf16 a picture that is drawn in several steps differs more than features do: minimum PSNR against the proof, in dB.
 PSNR = 30.0
-# What the steps of the renderer measured, for people.
+# The figures of the renderer's steps, in words.
 PICTURE_FIGURES = {
     "vae": "{} of true pictures through the autoencoder",
     "renderer": "squared error of latents, in shares {}",
     "finisher": "error of {} of pictures, in shares of moving on",
 }
-FIRST_MOVING = 11  # of Cityscapes' train ids
+FIRST_MOVING = 11  # the first moving class in Cityscapes' train ids
 
 
 class ForecastGraph(nn.Module):
@@ -77,7 +77,7 @@ class ForecastGraph(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a bundle says of itself."""
+    """Name, description and licence of a bundle."""
 
     name: str
     version: str
@@ -102,10 +102,10 @@ def export_run(run: RunFolder, output: Path, identity: Identity, replace: bool =
 
 
 def _renderer(run: RunFolder) -> tuple[nn.Module | None, RenderSpec | None]:
-    """What draws pictures, where the last of its steps is done."""
+    """The renderer, if the last of its steps is done."""
     if not run.result("finisher").is_file():
         return None, None
-    # Not above: it alone needs diffusers.
+    # Imported here, because only this needs diffusers.
     from re2pix_node.training.pictures.export import blank_inputs, render_graph
 
     graph = render_graph(run)
@@ -115,7 +115,7 @@ def _renderer(run: RunFolder) -> tuple[nn.Module | None, RenderSpec | None]:
 def _temperatures(
     run: RunFolder, forecaster: NanoForecaster, head: nn.Module, space: LabelSpace, now: float
 ) -> list[float]:
-    """Of now and of each horizon, on the footage that the run was judged by; the head's own where that is gone."""
+    """Temperatures of now and of each horizon, from the validation footage; the head's own if that is gone."""
     try:
         samples = val_samples(run)
     except (DataError, TrainingError) as error:
@@ -188,7 +188,7 @@ def _scores(run: RunFolder, ratios: Mapping[str, float], draws: bool) -> tuple[S
 
 
 def _classes(space: LabelSpace, moving: tuple[str, ...]) -> tuple[LabelClass, ...]:
-    """The classes with colours: Cityscapes' where the name is one of its, else colours that are far apart."""
+    """The classes with colours: Cityscapes' colour if it has the name, else colours that are far apart."""
     known = dict(zip(CITYSCAPES.names, CITYSCAPES.ids, strict=True))
     made = []
     for number, (label, name) in enumerate(zip(space.ids, space.names, strict=True)):
@@ -201,7 +201,7 @@ def _classes(space: LabelSpace, moving: tuple[str, ...]) -> tuple[LabelClass, ..
 
 
 def _frames(spec: RunFile) -> NDArray[np.uint8]:
-    """A context out of the footage that the run was judged by; drawn ones when none can be opened any more."""
+    """A context from the validation footage; drawn frames if none can be opened any more."""
     size = spec.backbone.height, spec.backbone.width
     for entry in (*spec.data.val, *spec.data.train):
         try:

@@ -1,4 +1,4 @@
-"""Footage, encoded once: a folder for each clip, made whole or not at all. Several processes may fill one cache."""
+"""Encodes footage once: a complete folder for each clip, or none. Several processes may fill one cache."""
 
 import fcntl
 import hashlib
@@ -28,13 +28,13 @@ from re2pix_node.training.run_file import BackboneSpec, DataEntry
 
 META = "meta.json"
 AT_ONCE = 16  # frames in memory
-ROOM = 100_000_000  # bytes that stay free for others
-WAIT = 2.0  # seconds between looks at what another process is encoding
+ROOM = 100_000_000  # bytes that stay free for other programs
+WAIT = 2.0  # seconds between checks of a clip that another process is encoding
 
 
 @dataclass(frozen=True)
 class CachedClip:
-    """An encoded clip. Arrays stay on the disk until they are looked into."""
+    """An encoded clip. Its arrays stay on the disk until they are used."""
 
     path: Path
     name: str
@@ -53,7 +53,7 @@ class CachedClip:
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:
-        """Which frames the labels belong to."""
+        """The frames to which the labels belong."""
         array: NDArray[np.int64] = np.load(self.path / "labelled.npy")
         return array
 
@@ -66,7 +66,7 @@ class CachedClip:
 @dataclass(frozen=True)
 class _Job:
     clip: Clip
-    kept: list[int]  # frames that are encoded
+    kept: list[int]  # indices of the frames that are encoded
     path: Path
     mirrored: bool
 
@@ -80,10 +80,10 @@ class FeatureCache:
         self._backbone = backbone
         self._encoder = encoder
         self._folder = folder / identity[:16]
-        self.encoded = 0  # frames that this process has encoded
+        self.encoded = 0  # number of frames that this process has encoded
 
     def clips(self, entries: Sequence[DataEntry]) -> list[list[CachedClip]]:
-        """The encoded clips of each entry; what is missing is made now."""
+        """The encoded clips of each entry; missing ones are encoded now."""
         jobs = [
             [
                 self._job(clip, entry.rate, mirrored)
@@ -112,20 +112,20 @@ class FeatureCache:
         progress = Progress("encoding: frame", frames)
         while todo:
             left = [job for job in todo if not self._try(job, progress)]
-            if len(left) == len(todo):  # others are at work on all of them
+            if len(left) == len(todo):  # other processes are encoding all of them
                 time.sleep(WAIT)
             todo = left
         progress.close()
 
     def _try(self, job: _Job, progress: Progress) -> bool:
-        """False when another process is at work on this clip."""
+        """Encode this clip; return False if another process is encoding it."""
         with _alone(job.path.with_name(f".lock-{job.path.name}")) as alone:
             if not alone:
                 return False
             if job.is_done:
                 progress.add(len(job.kept))
                 return True
-            for rest in job.path.parent.glob(f".partial-*-{job.path.name}"):  # of a process that was killed
+            for rest in job.path.parent.glob(f".partial-*-{job.path.name}"):  # left by a process that was killed
                 remove(rest)
             with write_beside(job.path, replace=True) as folder:
                 folder.mkdir()
@@ -185,7 +185,7 @@ class FeatureCache:
 
 
 def _require_room(folder: Path, wanted: int) -> None:
-    """A disk that gets full under a mapped file ends the process without a word."""
+    """Check for space first: a disk that gets full under a mapped file ends the process without a message."""
     free = shutil.disk_usage(folder).free
     if free < wanted + ROOM:
         raise TrainingError(
@@ -195,7 +195,7 @@ def _require_room(folder: Path, wanted: int) -> None:
 
 
 def fit_mask(mask: Mask, spec: BackboneSpec, height: int, width: int) -> Mask:
-    """Labels of a frame as masks of a model see it: cut as `fit_frame` cuts the frame, each pixel the nearest one."""
+    """Labels of a frame at the size of a model's masks: cropped as `fit_frame` crops, with the nearest pixel."""
     _, region = fit_frame(np.zeros((*mask.shape, 3), np.uint8), spec.height, spec.width, spec.fit)
     rows = _nearest(region.y, region.height, height)
     columns = _nearest(region.x, region.width, width)
@@ -206,12 +206,12 @@ def fit_mask(mask: Mask, spec: BackboneSpec, height: int, width: int) -> Mask:
 
 
 def _nearest(start: float, length: float, count: int) -> NDArray[np.int64]:
-    """Which of a row of pixels lie in the middle of `count` even parts of a stretch of it."""
+    """The pixels of a row at the middles of `count` equal parts of a stretch of it."""
     return np.floor(start + (np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
 def _kept(clip: Clip, rate: float) -> list[int]:
-    """Every n-th frame, so that no more than `rate` a second are left, and those few that alone have labels."""
+    """Every n-th frame, so that at most `rate` a second remain, and all labelled frames if labels are rare."""
     if rate == 0 or len(clip) < 2:
         return list(range(len(clip)))
     period = float(np.median(np.diff(np.asarray(clip.stamps, np.int64)))) / NANOSECONDS
@@ -229,7 +229,7 @@ def _read(path: Path) -> CachedClip:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[bool]:
-    """Whether no other process holds the lock; a process that dies lets go of its own."""
+    """Take the lock, unless another process holds it; a process that dies releases its lock."""
     with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

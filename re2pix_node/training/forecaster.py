@@ -1,4 +1,4 @@
-"""Training of the forecaster: from the features of a context to those of the frames that came after it."""
+"""Trains the forecaster: from the features of a context to those of the frames after it."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.loop import Batch, Sums
 from re2pix_node.training.run_file import RunFile
 
-BETA = 0.1  # where SmoothL1 turns from squared to absolute, as in evaluation
+BETA = 0.1  # where SmoothL1 changes from squared to absolute, as in evaluation
 
 
 def nano_options(spec: RunFile) -> NanoOptions:
@@ -38,13 +38,13 @@ def nano_options(spec: RunFile) -> NanoOptions:
 
 
 class ForecastLoss(nn.Module):
-    """The forecaster, and how far it is from what came."""
+    """The forecaster, and its distance from the true future."""
 
     def __init__(self, spec: RunFile, head: nn.Module | None) -> None:
         super().__init__()
         self.net = NanoForecaster(nano_options(spec))
         self._motion, self._agreement = spec.forecaster.motion, spec.forecaster.agreement
-        self._head = [head] if head is not None else []  # in a list: it is not trained along
+        self._head = [head] if head is not None else []  # in a list, so that it is not trained
 
     def forward(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """[n, T + K, h, w, channels + carried]"""
@@ -67,7 +67,7 @@ class ForecastLoss(nn.Module):
 
 
 def _moved(newest: Tensor, displacements: Tensor) -> Tensor:
-    """[n, h, w, C + carried] along [n, K, 2, h, w] -> [n, K, h, w, C + carried]; the picture pixel by pixel."""
+    """Move [n, h, w, C + carried] along [n, K, 2, h, w] -> [n, K, h, w, C + carried]; the picture by pixels."""
     planes = newest.permute(0, 3, 1, 2).float()
     channels = planes.shape[1] - CARRIED
     grey = functional.pixel_shuffle(planes[:, channels:], SUB)
@@ -109,7 +109,7 @@ class ForecastTask:
         return {"said": _apart(said.float(), truth), "copied": _apart(context[:, -1:, ..., : o.channels], truth)}
 
     def summary(self, sums: Sums) -> dict[str, float]:
-        """SmoothL1 in shares of what copying the newest frame costs: below 1 is better than copying."""
+        """SmoothL1 divided by that of copying the newest frame: below 1 is better than copying."""
         ratios = (sums["said"] / sums["copied"]).tolist()
         by_horizon = {f"h{step}": ratio for step, ratio in zip(self._spec.time.horizons, ratios, strict=True)}
         return {"of copying": float(sums["said"].sum() / sums["copied"].sum()), **by_horizon}

@@ -1,4 +1,4 @@
-"""Frames to features, many of them: on a GPU by PyTorch, else through the engine that is fastest on a CPU."""
+"""Encodes many frames: on a GPU with PyTorch, else with the engine that is fastest on a CPU."""
 
 import hashlib
 import os
@@ -18,13 +18,13 @@ from re2pix_node.nets.features import FeatureBasis, FeatureEncoder
 from re2pix_node.nets.onnx_export import exported
 from re2pix_node.training.run_file import BackboneSpec
 
-ENOUGH = 0.05  # an engine may be this far from PyTorch (relative L2), as a bundle's proof would let it
+ENOUGH = 0.05  # maximum difference of an engine from PyTorch (relative L2), as in a bundle's proof
 BATCH = 16  # frames at once on a GPU
-WORTH_EXPORTING = 300  # frames; for fewer, to make a graph takes longer than PyTorch needs for them
+WORTH_EXPORTING = 300  # frames; for fewer, exporting a graph takes longer than PyTorch
 
 
 class FrameEncoder:
-    """u8 [n, H, W, 3] -> [n, h, w, channels] by a module that does just that."""
+    """u8 [n, H, W, 3] -> [n, h, w, channels], with the fastest way to run the module."""
 
     def __init__(self, module: nn.Module, height: int, width: int) -> None:
         self.module = module.eval()
@@ -34,11 +34,11 @@ class FrameEncoder:
         self.engine = "not chosen yet"
 
     def expect(self, frames: int) -> None:
-        """So many frames will come."""
+        """Prepare for this many frames."""
         self._expected = frames
 
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self._run is None:  # exporting takes seconds, and often everything is encoded already
+        if self._run is None:  # exporting takes seconds, and often everything is already encoded
             self._run = self._chosen(frames[:1])
         return self._run(frames)
 
@@ -52,7 +52,7 @@ class FrameEncoder:
             try:
                 run = self._by_openvino(precision)
                 apart = np.linalg.norm(run(frame) - reference) / np.linalg.norm(reference)
-            except Exception:  # whatever a runtime throws costs that engine and no more
+            except Exception:  # any error of a runtime costs only that engine
                 continue
             if apart < ENOUGH:
                 self.engine = f"openvino {precision}"
@@ -88,7 +88,7 @@ class FrameEncoder:
 def _precisions() -> list[str]:
     try:
         return openvino.RUNTIME.precisions()
-    except Exception:  # not installed, or broken in a way of its own
+    except Exception:  # not installed, or broken in any way
         return []
 
 
@@ -111,7 +111,7 @@ def feature_encoder(spec: BackboneSpec, basis: FeatureBasis) -> FeatureEncoder:
 
 
 def encoder_identity(spec: BackboneSpec, basis: FeatureBasis) -> str:
-    """What the features of a frame depend on, as one hash."""
+    """A hash of everything that the features of a frame depend on."""
     digest = hashlib.sha256()
     with Path(spec.weights).open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -1,4 +1,4 @@
-"""Training of a head: from the features of one frame to its labels, with a confidence that can be believed."""
+"""Trains a head: from the features of one frame to its labels, with a calibrated confidence."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ class HeadLoss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def logits(self, features: Tensor, size: torch.Size) -> Tensor:
-        """At the size of the labels."""
+        """Logits at the size of the labels."""
         logits = self.net(features[..., : self._channels]).float()
         if logits.shape[-2:] == size:
             return logits
@@ -101,7 +101,7 @@ class HeadTask:
 
     @torch.no_grad()
     def calibrate(self, device: torch.device) -> None:
-        """Chooses the one number that logits are divided by, so that confidence is neither boastful nor shy."""
+        """Choose the temperature by which logits are divided, so that confidence matches accuracy."""
         self.model.eval()
         rng = torch.Generator().manual_seed(0)
         batches = self._settings.val_batches
@@ -117,7 +117,7 @@ class HeadTask:
 
 
 def best_temperature(logits: Tensor, true: Tensor) -> float:
-    """Where the negative log-likelihood of the truth is least: in 1 / temperature its slope only rises."""
+    """The temperature with the least negative log-likelihood of the truth, which is convex in 1 / temperature."""
     hit = logits.gather(1, true[:, None])[:, 0].mean()
     low, high = -4.0, 4.0  # of log(1 / temperature)
     for _ in range(30):
@@ -131,7 +131,7 @@ def best_temperature(logits: Tensor, true: Tensor) -> float:
 
 
 def class_weights(samples: LabelledSamples, classes: int, rare: float) -> Tensor:
-    """1 on average over the pixels; classes that never occur have no say."""
+    """Weights with mean 1 over the pixels; classes that never occur are ignored."""
     counts = torch.zeros(classes)
     if rare == 0:
         return torch.ones(classes)

@@ -1,4 +1,4 @@
-"""The training loop. Everything random in a step follows from the seed and the step, so a resumed run is the same run.
+"""The training loop. Seed and step determine all random numbers of a step, so a resumed run equals one without a stop.
 
 `accelerate` spreads the batch over several GPUs or machines; the batch as a whole is the same on any number of them.
 """
@@ -30,7 +30,7 @@ Sums = dict[str, Tensor]
 
 
 class TrainingTask(Protocol):
-    """What is trained: a model whose forward(**batch) gives the loss and figures for the log."""
+    """A training: a model whose forward(**batch) gives the loss and figures for the log."""
 
     name: str
 
@@ -43,26 +43,26 @@ class TrainingTask(Protocol):
     def val_batches(self, rank: int, world: int) -> Iterator[Batch]: ...
 
     def measure(self, model: nn.Module, batch: Batch) -> Sums:
-        """Figures that add up over batches and processes, always of the same shapes."""
+        """Figures that add up over batches and processes, always with the same shapes."""
 
     def empty(self) -> Sums:
-        """What `measure` adds up from."""
+        """The zeros to which `measure` is added."""
 
     def summary(self, sums: Sums) -> dict[str, float]: ...
 
 
 class StoppedError(Exception):
-    """A signal asked the run to stop; everything is stored."""
+    """A signal asked the run to stop; everything has been stored."""
 
     def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"stopped at step {step}: the same command goes on from there")
+        super().__init__(f"stopped at step {step}: the same command continues from there")
         self.code = 128 + number
 
 
 def train(
     task: TrainingTask, settings: Optimisation, seed: int, folder: Path, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Trains the task's model in place, on from the folder's checkpoint; gives the last validation's figures."""
+    """Train the task's model in place, from the folder's checkpoint on; return the figures of the last validation."""
     if settings.batch % accelerator.num_processes:
         raise TrainingError(
             f"{task.name}.batch: {settings.batch} cannot be shared by {accelerator.num_processes} processes"
@@ -122,7 +122,7 @@ class _Loop:
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         number = self._step + 1
-        # Mixed, since PyTorch's generator on a CPU looks at 32 bits of its seed.
+        # Mixed, because PyTorch's generator on a CPU uses only 32 bits of its seed.
         chance = np.random.SeedSequence([self._seed, number, self._accelerator.process_index])
         torch.manual_seed(int(chance.generate_state(1)[0]))
         rate = self._settings.learning_rate * _share(number, self._settings)
@@ -134,12 +134,12 @@ class _Loop:
         self._optimizer.zero_grad()
         self._accelerator.backward(loss)
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), self._settings.clip)
-        # Gradients are shared by all processes, so that all of them stop here, or none.
+        # Gradients are shared by all processes, so either all of them stop here, or none.
         if not math.isfinite(float(norm)):
             raise TrainingError(self._not_finite(number, float(loss.detach())))
         self._optimizer.step()
         if self._average:
-            keep = min(self._settings.average, number / (number + 10))  # the first weights must not linger
+            keep = min(self._settings.average, number / (number + 10))  # so that the first weights fade quickly
             torch._foreach_lerp_(self._average, [p.detach() for p in self._own.parameters()], 1 - keep)
         return {"loss": float(loss.detach()), **{name: float(value) for name, value in figures.items()}, "rate": rate}
 
@@ -148,7 +148,7 @@ class _Loop:
         state = f"{kept} stays as it was stored before" if kept.is_file() else "nothing was stored yet"
         return (
             f"{self._task.name}: the gradient of step {step} is not finite (loss {loss:g}): {state}; lower "
-            "learning_rate, or set precision: fp32, and start anew with --force"
+            "learning_rate, or set precision: fp32, and restart with --force"
         )
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -171,7 +171,7 @@ class _Loop:
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Looks at the averaged weights, and puts the trained ones back."""
+        """Use the averaged weights in the block, then restore the trained ones."""
         trained = [p.detach().clone() for p in self._own.parameters()] if self._average else []
         self._take_average()
         yield
@@ -206,7 +206,7 @@ class _Loop:
                 self._step = self._stored = int(state["step"])
             except (KeyError, RuntimeError, ValueError, TypeError) as error:
                 reason = " ".join(str(error).split())[:200]
-                raise TrainingError(f"{file}: does not fit this run ({reason}): start anew with --force") from None
+                raise TrainingError(f"{file}: does not fit this run ({reason}): restart with --force") from None
         if self._accelerator.is_main_process:
             shorten_log(self._folder / LOG, self._step)
 
@@ -217,7 +217,7 @@ class _Loop:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """While this lasts, being asked to stop means: after this step, and not before all is stored."""
+        """In this block a request to stop takes effect after the current step, when everything is stored."""
 
         def note(number: int, frame: FrameType | None) -> None:
             self._stop = number
@@ -231,7 +231,7 @@ class _Loop:
 
     def _stop_if_asked(self) -> None:
         stop = self._stop
-        if self._accelerator.num_processes > 1:  # the signal may have reached only some of them
+        if self._accelerator.num_processes > 1:  # the signal may have reached only some processes
             asked = self._accelerator.gather(torch.tensor([stop], device=self._accelerator.device))
             stop = int(asked.max())
         if stop:
@@ -240,7 +240,7 @@ class _Loop:
 
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Weights decay; what shifts and scales does not."""
+    """Parameter groups: weights decay; biases and scales do not."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
@@ -249,7 +249,7 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 
 def _share(step: int, settings: Optimisation) -> float:
-    """Of the learning rate: it rises in a line, and falls along half a cosine."""
+    """Share of the learning rate at a step: it rises linearly and falls along half a cosine."""
     warmup = min(settings.warmup, settings.steps // 4)
     if step <= warmup:
         return step / warmup

@@ -1,4 +1,4 @@
-"""All moments of a clip that a forecaster can learn from, at every spacing that its frames offer."""
+"""Finds all moments of a clip from which a forecaster can learn, at every spacing that its frames offer."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,10 @@ Indices = NDArray[np.int64]
 
 
 def moments(stamps: Indices, time: TimeSpec) -> Indices:
-    """Indices [moments, context + horizons] of evenly spaced frames, oldest first, and of those that came after.
+    """Indices [moments, context + horizons] of evenly spaced frames, oldest first, and of the frames after them.
 
-    At run time one spacing is used, the one nearest to the nominal stride. Here every one within the manifest's range
-    counts, so that a forecaster learns the range. What counts as even is as in the run time's buffer.
+    The run time uses one spacing, the one nearest to the nominal stride. Here every spacing in the manifest's range
+    counts, so that a forecaster learns the range. The rule for "evenly spaced" is that of the run time's buffer.
     """
     timing = timing_of(time)
     newest = np.arange(len(stamps))
@@ -37,7 +37,7 @@ def moments(stamps: Indices, time: TimeSpec) -> Indices:
 
 
 def _followed(stamps: Indices, heads: Indices, step: int, context: int) -> Indices:
-    """From the newest frame by way of the one `step` before it: each where the mean spacing so far puts it."""
+    """Extrapolate from the newest frame and the one `step` before it: each next frame by the mean spacing so far."""
     picks = [heads, heads - step]
     for steps in range(1, context - 1):
         behind = stamps[heads] - stamps[picks[-1]]
@@ -53,7 +53,7 @@ def _with_future(stamps: Indices, picks: Indices, spacing: NDArray[np.float64], 
 
 
 def _nearest(stamps: Indices, times: Indices) -> Indices:
-    """Indices of the stamps nearest to some times."""
+    """Indices of the stamps nearest to these times."""
     after = np.searchsorted(stamps, times).clip(1, len(stamps) - 1) if len(stamps) > 1 else np.zeros_like(times)
     before = np.maximum(after - 1, 0)
     return np.where(stamps[after] - times < times - stamps[before], after, before)

@@ -1,4 +1,4 @@
-"""The basis of a run's features: raw layers, normalised per channel, and their principal components."""
+"""Computes the basis of a run's features: principal components of raw layers, normalised per channel."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -18,11 +18,11 @@ from re2pix_node.training.frame_encoder import FrameEncoder, load_backbone
 from re2pix_node.training.progress import Progress
 from re2pix_node.training.run_file import BackboneSpec, DataEntry, RunFile
 
-DEAD = 1e-3  # channels that vary less than this share of the usual are not blown up to the size of the others
+DEAD = 1e-3  # channels that vary less than this share of the usual are not scaled up to the size of the others
 
 
 class RawEncoder(nn.Module):
-    """Frames to all channels of the chosen layers."""
+    """Maps frames to all channels of the chosen layers."""
 
     def __init__(self, backbone: Backbone, layers: tuple[str, ...], cell: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Moments:
         self._products = np.zeros((channels, channels))
 
     def add(self, vectors: NDArray[np.float32]) -> None:
-        if self.count == 0:  # sums of squares far from zero would lose the digits that matter
+        if self.count == 0:  # sums of squares far from zero would lose significant digits
             self._shift = vectors.mean(0).astype(np.float64)
         centred = vectors - self._shift.astype(np.float32)
         self.count += len(vectors)
@@ -62,7 +62,7 @@ def learn_basis(spec: RunFile) -> FeatureBasis:
     net = load_backbone(backbone)
     raw = raw_channels(net, backbone.layers)
     if spec.pca.channels > raw:
-        raise TrainingError(f"pca.channels: {spec.pca.channels} are wanted of the {raw} that the layers have")
+        raise TrainingError(f"pca.channels: {spec.pca.channels} are requested, but the layers have {raw}")
     module = RawEncoder(net, backbone.layers, backbone.cell)
     encoder = FrameEncoder(module, backbone.height, backbone.width)
     encoder.expect(spec.pca.frames)
@@ -82,7 +82,7 @@ def basis_of(moments: Moments, channels: int, spec: BackboneSpec) -> FeatureBasi
     values, vectors = torch.linalg.eigh(torch.from_numpy(covariance / np.outer(std, std)))
     kept = values.flip(0)[:channels].clamp(min=0).numpy()
     components = vectors.flip(1)[:, :channels].T.numpy()
-    # Only up to its sign is a component determined: let its largest entry be positive.
+    # The sign of a component is arbitrary: make its largest entry positive.
     largest = np.abs(components).argmax(1)
     components = components * np.sign(components[np.arange(channels), largest])[:, None]
     return FeatureBasis(
@@ -97,7 +97,7 @@ def basis_of(moments: Moments, channels: int, spec: BackboneSpec) -> FeatureBasi
 
 
 def drawn_frames(entries: Sequence[DataEntry], count: int, spec: BackboneSpec) -> Iterator[Picture]:
-    """Frames evenly over all footage, the same number of each entry, at the size of the model's picture."""
+    """Frames spread evenly over all footage, the same number for each entry, at the size of the model's picture."""
     for number, entry in enumerate(entries):
         clips = open_clips(Path(entry.path))
         share = count * (number + 1) // len(entries) - count * number // len(entries)

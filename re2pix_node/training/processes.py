@@ -1,4 +1,4 @@
-"""The processes that `accelerate launch` spreads a training over, and how each of them ends."""
+"""The processes of a training under `accelerate launch`, and how they end."""
 
 import os
 import sys
@@ -9,14 +9,14 @@ from accelerate import Accelerator
 
 
 def join() -> Accelerator:
-    # Without a GPU it must be told, or several processes would not find one another. The loop has its own precision.
+    # Without a GPU, accelerate must know that, or several processes would not connect. The loop has its own precision.
     return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
 
 
 def leave(code: int) -> NoReturn:
-    """Ends one of several processes past Python's own end, which gloo's threads can abort.
+    """End one of several processes without Python's own shutdown, which gloo's threads can abort.
 
-    They may still hold tensors of the last exchange, and who lets go of one while Python ends is thrown out of it
+    These threads may still hold tensors of the last exchange, and a thread that releases one during the shutdown fails
     (pytorch's pull request 179291). Destroying the process group does not end them once DDP has used it.
     """
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A run in one YAML file: what is encoded, from which footage, and how each part is trained. See docs/train.md."""
+"""Reads a run from one YAML file: footage, backbone, and how each part is trained. See docs/train.md."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from re2pix_node.nets.features import SUB
 
 PRECISIONS = ("fp32", "bf16")
 LABELS = ("cityscapes19", "data")
-# What a run takes over from the run that it names as its base.
+# The fields that a run takes from its base.
 INHERITED = ("backbone", "pca", "time", "forecaster")
 
 
@@ -29,7 +29,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """The frozen model, the picture it sees, and which of its layers make the features."""
+    """The frozen model, the size of its picture, and the layers that become features."""
 
     weights: str
     height: int
@@ -38,7 +38,7 @@ class BackboneSpec:
     fit: str = "crop"
     layers: tuple[str, ...] = ("stage1", "stage2")
     cell: int = 8  # pixels of the picture along one side of a cell of features
-    picture: bool = True  # whether features carry a small grey picture, for the forecaster to see motion in
+    picture: bool = True  # whether features carry a small grey picture, in which the forecaster sees motion
     mask: int = 4  # pixels of the picture along one side of a pixel of the masks
 
     def __post_init__(self) -> None:
@@ -75,9 +75,9 @@ class DataEntry:
     """Footage at a path, in any layout of docs/data.md."""
 
     path: str
-    weight: float = 1.0  # how much more often than others each of its moments is seen
-    rate: float = 0.0  # use at most so many frames a second of it; 0 = all
-    mirror: bool = False  # use it a second time, mirrored before it is encoded
+    weight: float = 1.0  # how much more often each of its moments is seen than one with weight 1
+    rate: float = 0.0  # maximum frames a second; 0 = all
+    mirror: bool = False  # also use it mirrored; it is mirrored before encoding
 
     def __post_init__(self) -> None:
         _require(self.weight > 0, f"weight must be positive, is {self.weight:g}")
@@ -95,15 +95,15 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How something is trained: what head and forecaster have in common."""
+    """The settings that all trainings have in common."""
 
     steps: int = 10_000
-    batch: int = 16  # samples a step, over all processes
+    batch: int = 16  # samples in a step, over all processes
     learning_rate: float = 1e-3
     warmup: int = 200  # steps in which the learning rate rises
     weight_decay: float = 0.05
-    clip: float = 1.0  # longest gradient
-    average: float = 0.0  # result = running mean of the weights, each step keeping this share; 0 = the last weights
+    clip: float = 1.0  # maximum norm of the gradient
+    average: float = 0.0  # the result is a running mean of the weights with this momentum; 0 = the last weights
     precision: str = "fp32"
     val_every: int = 1000
     val_batches: int = 32
@@ -120,15 +120,15 @@ class Optimisation:
 @dataclass(frozen=True)
 class ForecasterSpec(Optimisation):
     model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/nano/forecaster.py
-    motion: float = 0.5  # share in the loss of how well displacements alone explain features and picture
-    agreement: float = 0.0  # share in the loss of the head's opinion; above 0 the head must be trained before
+    motion: float = 0.5  # weight in the loss of the warped features and picture, before correction
+    agreement: float = 0.0  # weight in the loss of the head's labels; above 0 the head must be trained first
 
 
 @dataclass(frozen=True)
 class HeadSpec(Optimisation):
     labels: str = "cityscapes19"
     model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/light_head.py
-    moving: tuple[str, ...] = ()  # names of classes that move by themselves, beside those of Cityscapes
+    moving: tuple[str, ...] = ()  # names of classes that move by themselves, in addition to those of Cityscapes
     rare: float = 0.0  # how much more rare classes count: weight = frequency ^ -rare
 
     def __post_init__(self) -> None:
@@ -140,10 +140,10 @@ class HeadSpec(Optimisation):
 @dataclass(frozen=True)
 class VaeSpec(Optimisation):
     model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/pictures/vae.py
-    pretrained: str = ""  # folder of an AutoencoderTiny or AutoencoderKL of diffusers, to be used as it is
-    crop: int = 64  # pixels along one side of the parts of pictures that it learns from
-    noise: float = 0.3  # the most that latents are spoilt by in training
-    looks: float = 0.5  # share in the loss of how different pictures look to the backbone
+    pretrained: str = ""  # folder of an AutoencoderTiny or AutoencoderKL of diffusers, used unchanged
+    crop: int = 64  # side of the crops in pixels
+    noise: float = 0.3  # maximum noise added to the latents, so that the decoder tolerates renderer errors
+    looks: float = 0.5  # weight in the loss of the difference in the backbone's first layers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,12 +154,12 @@ class VaeSpec(Optimisation):
 @dataclass(frozen=True)
 class RendererSpec(Optimisation):
     model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/pictures/renderer.py
-    dropped: float = 0.1  # share of samples without features: what guidance moves away from
-    nested: float = 0.5  # share of samples that keep only the first so many channels of their features
-    predicted: float = 0.8  # share of samples with the forecaster's features for the true ones, once it has risen
-    rise: float = 0.5  # share of the steps in which it does
+    dropped: float = 0.1  # share of samples without features, for guidance
+    nested: float = 0.5  # share of samples that keep only the first n channels of their features, for a random n
+    predicted: float = 0.8  # share of samples with the forecaster's features instead of the true ones, after the rise
+    rise: float = 0.5  # share of the steps over which it rises
     sampling: int = 4  # steps from noise to picture in the exported graph
-    guidance: float = 1.0  # of the exported graph; other than 1 doubles its work
+    guidance: float = 1.0  # of the exported graph; values other than 1 double its work
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,9 +174,9 @@ class RendererSpec(Optimisation):
 @dataclass(frozen=True)
 class FinisherSpec(Optimisation):
     model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/pictures/finisher.py
-    crop: int = 112  # pixels along one side of the parts of pictures that it learns from
-    looks: float = 1.0  # share in the loss of how different pictures look to the backbone
-    sharp: float = 3.0  # share in the loss of how different their contrast is
+    crop: int = 112  # side of the crops in pixels
+    looks: float = 1.0  # weight in the loss of the difference in the backbone's first layers
+    sharp: float = 3.0  # weight in the loss of the difference in contrast
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,8 +197,8 @@ class RunFile:
     renderer: RendererSpec = RendererSpec()
     finisher: FinisherSpec = FinisherSpec()
     seed: int = 0
-    cache: str = ""  # folder for encoded footage; without it, one in the run's folder
-    base: str = ""  # a run whose features and forecaster this one takes over
+    cache: str = ""  # folder for encoded footage; empty: one in the run's folder
+    base: str = ""  # a run whose features and forecaster this one takes
 
     def __post_init__(self) -> None:
         _require(bool(re.fullmatch(r"[A-Za-z0-9._-]+", self.name)), f"name has odd characters: '{self.name}'")
@@ -206,7 +206,7 @@ class RunFile:
 
 
 def read_run_file(path: Path) -> RunFile:
-    """The run in a YAML file, its paths absolute."""
+    """Read the run in a YAML file; its paths become absolute."""
     fields = _fields(path)
     if base := fields.get("base"):
         folder = path.parent / str(base)
@@ -222,14 +222,14 @@ def read_run_file(path: Path) -> RunFile:
 
 
 def run_text(spec: RunFile) -> str:
-    """The run as YAML with every field, and no base: what it took over is written out."""
+    """The run as YAML with every field and without base: the fields of the base are written out."""
     fields = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(spec, base=""))))
     text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
 def differences(one: object, other: object, at: str = "") -> list[str]:
-    """Names of the fields in which two runs differ, as `backbone.height`."""
+    """Names of the fields in which two runs differ, such as `backbone.height`."""
     if dataclasses.is_dataclass(one) and type(one) is type(other):
         return [
             name
@@ -256,7 +256,9 @@ def _fields(path: Path) -> dict[str, Any]:
 def _inherited(folder: Path, where: Path) -> Mapping[str, Any]:
     file = folder / "run.yaml"
     if not file.is_file():
-        raise TrainingError(f"{where}: base: {folder} is no run, it has no run.yaml: give the folder of a trained run")
+        raise TrainingError(
+            f"{where}: base: {folder} is not a run, it has no run.yaml: give the folder of a trained run"
+        )
     taken = json.loads(json.dumps(dataclasses.asdict(read_run_file(file))))
     return {name: taken[name] for name in INHERITED}
 

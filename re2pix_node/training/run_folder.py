@@ -1,4 +1,4 @@
-"""The folder of a run: its YAML, and what each step of the training leaves there. A step that was stopped goes on."""
+"""The folder of a run: its YAML and the results of each training step. A stopped step continues from there."""
 
 import shutil
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ STEPS = ("pca", "forecaster", "head", "vae", "renderer", "finisher")
 BASIS = "basis.npz"
 WEIGHTS = "weights.pt"
 RESULTS = {"pca": BASIS, **{step: f"{step}/{WEIGHTS}" for step in STEPS if step != "pca"}}
-# What each step leaves as it works, and the fields of the run it goes by.
+# The files of each step, and the fields of the run that it uses.
 LEAVES = {"pca": (BASIS,), **{step: (step,) for step in STEPS if step != "pca"}}
 USES = {
     "pca": ("backbone", "pca", "data.train", "seed"),
@@ -24,18 +24,18 @@ USES = {
     "renderer": ("backbone", "pca", "time", "data", "forecaster", "vae", "renderer", "seed"),
     "finisher": ("backbone", "pca", "time", "data", "forecaster", "vae", "renderer", "finisher", "seed"),
 }
-# Steps that a step anew makes worthless, itself among them.
+# Steps whose results are invalid when a step is repeated, including itself.
 UNDONE = {
     "pca": ("pca", "forecaster", "head", "renderer", "finisher"),
     "forecaster": ("forecaster", "renderer", "finisher"),
     "vae": ("vae", "renderer", "finisher"),
     "renderer": ("renderer", "finisher"),
 }
-# May change while a step is under way: they say when something is looked at, stored or used, not what is learnt.
+# Fields that may change during a step: they determine when something is checked, stored or used, not the result.
 FREE = ("backbone.weights", "val_every", "val_batches", "checkpoint_minutes")
-# How a trained renderer draws: free for the renderer too, but not for the finisher, which learns from what is drawn.
+# How a trained renderer draws: may change for the renderer, but not for the finisher, which learns from its pictures.
 DRAWING = ("renderer.sampling", "renderer.guidance")
-TAKEN = ("pca", "forecaster")  # from a base, where it has them
+TAKEN = ("pca", "forecaster")  # steps to take from a base, if it has them
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RunFolder:
         return self.path / RESULTS[step]
 
     def needed(self, step: str) -> Path:
-        """What a step left; TrainingError with the command that makes it when it is missing."""
+        """The result of a step; if it is missing, TrainingError with the command that creates it."""
         file = self.result(step)
         if not file.is_file():
             raise TrainingError(
@@ -61,20 +61,20 @@ class RunFolder:
 
 
 def start_run(step: str, yaml: Path, folder: Path, force: bool = False) -> RunFolder:
-    """The folder for a step of the run in `yaml`: new, or one where that step goes on.
+    """The folder for a step of the run in `yaml`: a new one, or one where that step continues.
 
-    What an earlier start did by other settings is never mixed with these: TrainingError names the field. With `force`
-    the step starts anew, and so does what was built on it.
+    Results of other settings are never mixed with these: TrainingError names the field that differs. With `force` the
+    step is repeated, and everything built on it too.
     """
     spec = read_run_file(yaml)
     run = RunFolder(folder, spec)
     old = folder / RUN
     if folder.exists() and not old.is_file() and any(folder.iterdir()):
-        raise TrainingError(f"{folder}: exists and is no run (it has no {RUN}): choose another folder")
+        raise TrainingError(f"{folder}: exists and is not a run (it has no {RUN}): choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TrainingError(f"{folder}: cannot be made ({error.strerror}): choose another folder") from None
+        raise TrainingError(f"{folder}: cannot be created ({error.strerror}): choose another folder") from None
     if force:
         for later in UNDONE.get(step, (step,)):
             for name in LEAVES[later]:
@@ -89,9 +89,9 @@ def start_run(step: str, yaml: Path, folder: Path, force: bool = False) -> RunFo
 
 
 def read_run_folder(folder: Path) -> RunFolder:
-    """The run in a folder that `start_run` has made."""
+    """Read the run in a folder that `start_run` has made."""
     if not (folder / RUN).is_file():
-        raise TrainingError(f"{folder}: is no run, it has no {RUN}: give the folder that re2pix train wrote to (-o)")
+        raise TrainingError(f"{folder}: is not a run, it has no {RUN}: give the folder that re2pix train wrote to (-o)")
     return RunFolder(folder, read_run_file(folder / RUN))
 
 
@@ -102,13 +102,13 @@ def _refuse_mixing(run: RunFolder, yaml: Path, before: RunFile) -> None:
             for name in changed:
                 if _concerns(name, _used(run, step)) and not (step == "renderer" and name in DRAWING):
                     raise TrainingError(
-                        f"{yaml}: {name} is another than in {run.path / RUN}, by which `train {step}` has worked: "
-                        f"choose another folder, or start that step anew with re2pix train {step} ... --force"
+                        f"{yaml}: {name} differs from {run.path / RUN}, which `train {step}` has used: "
+                        f"choose another folder, or restart that step with re2pix train {step} ... --force"
                     )
 
 
 def _used(run: RunFolder, step: str) -> Sequence[str]:
-    """The fields that a step went by. What was taken over from a base did not see the footage of this run."""
+    """The fields that a step used. A step taken from a base did not see the footage of this run."""
     taken = run.spec.base and step in TAKEN and (Path(run.spec.base) / RESULTS[step]).is_file()
     return [name for name in USES[step] if not taken or name.partition(".")[0] not in ("data", "seed")]
 
@@ -118,7 +118,7 @@ def _concerns(name: str, fields: Sequence[str]) -> bool:
 
 
 def _take_over(run: RunFolder) -> None:
-    """Copies what the base has trained, so that the run stays whole when the base is gone."""
+    """Copy the results of the base, so that the run stays complete when the base is gone."""
     for step in TAKEN:
         source, target = Path(run.spec.base) / RESULTS[step], run.result(step)
         if source.is_file() and not target.exists():

@@ -1,5 +1,4 @@
-"""The steps of a training, one after another in the folder of a run: pca, head, forecaster, vae, renderer,
-finisher."""
+"""The steps of a training in the folder of a run: pca, head, forecaster, vae, renderer, finisher."""
 
 import sys
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from re2pix_node.training.trained import plain_state, read_basis, read_head
 
 
 def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
-    """Trains one step, in as many processes as `accelerate launch` started; gives the exit code to the only one."""
+    """Train one step in all processes that `accelerate launch` started; a single process returns the exit code."""
     accelerator = join()
     try:
         code = _run_step(step, run_file, output, force, accelerator)
@@ -57,7 +56,7 @@ def _run_step(step: str, run_file: Path, output: Path, force: bool, accelerator:
 
 def _training(step: str) -> Callable[[RunFolder, Accelerator], str]:
     if step in ("vae", "renderer", "finisher"):
-        # Not above: these alone need diffusers.
+        # Imported here, because only these need diffusers.
         from re2pix_node.training.pictures.steps import train_finisher, train_renderer, train_vae
 
         return {"vae": train_vae, "renderer": train_renderer, "finisher": train_finisher}[step]

@@ -1,4 +1,4 @@
-"""What a run stores as it goes: tensors and plain values only, so that reading them back executes nothing."""
+"""Stores tensors and plain values of a run, so that reading them executes nothing."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ def store(file: Path, content: dict[str, Any]) -> None:
     try:
         with write_beside(file, replace=True) as partial:
             torch.save(content, partial)
-    except (OSError, RuntimeError) as error:  # PyTorch's own writer tells of a full disk by the latter
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises RuntimeError for a full disk
         reason = " ".join(str(error).split())[:120]
         raise TrainingError(
             f"{file}: cannot be written ({reason}): make room, and give the same command again"
@@ -25,14 +25,14 @@ def store(file: Path, content: dict[str, Any]) -> None:
 def read_stored(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive fails wherever it is damaged
+    except Exception as error:  # a damaged archive can raise any error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise TrainingError(f"{file}: cannot be read ({reason}): start this step anew with --force") from None
+        raise TrainingError(f"{file}: cannot be read ({reason}): restart this step with --force") from None
     return content
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a process that was killed as it stored has left."""
+    """Remove the remains of a process that was killed while it stored."""
     for rest in folder.glob(".partial-*"):
         remove(rest)
 
@@ -43,7 +43,7 @@ def append_line(file: Path, line: dict[str, Any]) -> None:
 
 
 def shorten_log(file: Path, step: int) -> None:
-    """Steps that are done again are not listed twice; the line that a killed run left unfinished goes too."""
+    """Remove the log lines of steps that will be repeated, and the unfinished line of a killed run."""
     if not file.is_file():
         return
     kept = []

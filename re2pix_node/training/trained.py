@@ -1,4 +1,4 @@
-"""What the steps pca, head and forecaster have learnt, read from the folder of a run."""
+"""Reads the results of pca, head and forecaster from the folder of a run."""
 
 from collections.abc import Mapping
 
@@ -21,12 +21,12 @@ def read_basis(run: RunFolder) -> FeatureBasis:
         return FeatureBasis.from_bytes(file.read_bytes())
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
-            f"{file}: cannot be read ({error}): make it anew with re2pix train pca ... --force"
+            f"{file}: cannot be read ({error}): create it again with re2pix train pca ... --force"
         ) from None
 
 
 def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
-    """The head, frozen; its classes in its own order; and its temperature."""
+    """Read the frozen head, its classes in its own order, and its temperature."""
     file = run.needed("head")
     content = read_stored(file)
     try:

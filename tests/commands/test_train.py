@@ -120,17 +120,17 @@ def test_what_is_missing_is_one_line_with_the_command(
     line = refusal(capsys, "train", "head", run, "-o", str(tmp_path / "new"))
     assert "basis.npz: is missing: make it first: re2pix train pca" in line
     line = refusal(capsys, "export", str(tmp_path / "nothing"), "-o", str(tmp_path / "bundle"))
-    assert "is no run, it has no run.yaml" in line
+    assert "is not a run, it has no run.yaml" in line
     line = refusal(capsys, "export", str(trained_run), "-o", str(tmp_path))
     assert "exists already: choose another name, or replace it with --force" in line
 
 
-def test_changed_settings_are_refused_and_force_starts_anew(
+def test_changed_settings_are_refused_and_force_starts_again(
     trained_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick = {**run_fields()["head"], "steps": 2}
     other = str(write_run(folder / "other.yaml", trained_run.parent, **{**PICTURE_STEPS, "head": quick}))
-    assert "head.steps is another" in refusal(capsys, "train", "head", other, "-o", str(folder / "run"))
+    assert "head.steps differs" in refusal(capsys, "train", "head", other, "-o", str(folder / "run"))
     assert main(["train", "head", other, "-o", str(folder / "run"), "--force"]) == 0
     assert read_stored(folder / "run/head/checkpoint.pt")["step"] == 2
 

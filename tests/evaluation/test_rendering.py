@@ -189,7 +189,7 @@ def test_what_is_wrong_is_told_before_anything_is_read(
 
 def test_a_folder_without_a_run_is_one_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(tmp_path, weights)) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run" in capsys.readouterr().err
 
 
 def test_what_training_needs_is_asked_for(

@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_pat
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"step": 3, "model": {"x": torch.zeros(1)}, "optimizer": {}, "average": []}, tmp_path / "checkpoint.pt")
-    with pytest.raises(TrainingError, match=r"does not fit this run .*start anew with --force"):
+    with pytest.raises(TrainingError, match=r"does not fit this run .*restart with --force"):
         trained(tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: cannot be read"):
@@ -199,7 +199,7 @@ def test_a_signal_stores_before_it_stops(tmp_path: Path, number: int, code: int)
     before = signal.getsignal(number)
     task = SignalledTask()
     task.number = number
-    with pytest.raises(StoppedError, match=r"stopped at step [345]: the same command goes on from there") as raised:
+    with pytest.raises(StoppedError, match=r"stopped at step [345]: the same command continues from there") as raised:
         trained(tmp_path, task=task)
     assert raised.value.code == code
     assert str(read_stored(tmp_path / "checkpoint.pt")["step"]) in str(raised.value)

@@ -85,7 +85,7 @@ def test_frames_are_drawn_evenly_and_in_equal_shares(tmp_path: Path) -> None:
 
 def test_too_many_channels_are_refused(footage: Path) -> None:
     run = write_run(footage / "wide.yaml", pca={"channels": 289, "frames": 2})
-    with pytest.raises(TrainingError, match=r"pca\.channels: 289 are wanted of the 288 that the layers have"):
+    with pytest.raises(TrainingError, match=r"pca\.channels: 289 are requested, but the layers have 288"):
         learn_basis(read_run_file(run))
 
 

@@ -91,9 +91,7 @@ def test_a_field_that_a_step_went_by_must_not_change(tmp_path: Path) -> None:
     start_run("pca", write_run(tmp_path / "run.yaml"), tmp_path / "out")
     result = leave(tmp_path / "out", "pca")
     other = write_run(tmp_path / "other.yaml", **changed(backbone={"cell": 16}))
-    with pytest.raises(
-        TrainingError, match=r"other\.yaml: backbone\.cell is another .* by which `train pca` has worked"
-    ):
+    with pytest.raises(TrainingError, match=r"other\.yaml: backbone\.cell differs from .* which `train pca` has used"):
         start_run("head", other, tmp_path / "out")
     assert result.is_file()
     start_run("pca", other, tmp_path / "out", force=True)
@@ -135,7 +133,7 @@ def test_what_draws_went_by_its_forecaster(tmp_path: Path, step: str) -> None:
     start_run(step, write_run(tmp_path / "run.yaml"), tmp_path / "out")
     leave(tmp_path / "out", step)
     other = write_run(tmp_path / "other.yaml", **changed(forecaster={"steps": 9}))
-    with pytest.raises(TrainingError, match=rf"forecaster\.steps is another .* by which `train {step}` has worked"):
+    with pytest.raises(TrainingError, match=rf"forecaster\.steps differs from .* which `train {step}` has used"):
         start_run(step, other, tmp_path / "out")
 
 
@@ -147,7 +145,7 @@ def test_how_pictures_are_drawn_may_change_until_a_finisher_learns_from_them(tmp
     start_run("finisher", other, tmp_path / "out")
     leave(tmp_path / "out", "finisher")
     (name,) = change
-    with pytest.raises(TrainingError, match=rf"renderer\.{name} is another .* by which `train finisher` has worked"):
+    with pytest.raises(TrainingError, match=rf"renderer\.{name} differs from .* which `train finisher` has used"):
         start_run("renderer", tmp_path / "run.yaml", tmp_path / "out")
 
 
@@ -161,10 +159,10 @@ def test_a_base_gives_features_and_forecaster(tmp_path: Path) -> None:
     assert run.spec.backbone == base.spec.backbone
     assert run.needed("pca").read_bytes() == run.needed("forecaster").read_bytes() == b"result"
     assert not run.result("head").exists()
-    # Other footage of one's own is no reason to start the features anew.
+    # Other footage of one's own is no reason to repeat the features.
     leave(run.path, "head")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**fields, "data": {"train": [{"path": "more"}]}}))
-    with pytest.raises(TrainingError, match=r"data\.train .* by which `train head`"):
+    with pytest.raises(TrainingError, match=r"data\.train .* which `train head`"):
         start_run("head", tmp_path / "mine.yaml", tmp_path / "mine")
     start_run("head", tmp_path / "mine.yaml", tmp_path / "mine", force=True)
     # The run is whole by itself, and says what it took over.
@@ -183,6 +181,6 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/diary.txt").write_text("mine")
-    with pytest.raises(TrainingError, match="exists and is no run"):
+    with pytest.raises(TrainingError, match="exists and is not a run"):
         start_run("pca", write_run(tmp_path / "run.yaml"), tmp_path / "out", force=True)
     assert (tmp_path / "out/diary.txt").read_text() == "mine"

@@ -1,1 +1,1 @@
-"""Frozen vision models that features are made of: one file each."""
+"""Frozen vision models that give the features, one file each."""

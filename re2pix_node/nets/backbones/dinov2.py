@@ -1,7 +1,7 @@
 """DINOv2: the vision transformers S, B and L of facebookresearch/dinov2, with and without registers.
 
-Parameters have the names of the published files, so those load as they are. ViT-g is left out: its weights exceed what
-one ONNX file holds.
+Parameters have the names of the published files, so these load unchanged. ViT-g is missing: its weights are too large
+for one ONNX file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ class DinoBlock(nn.Module):
 
     @torch.no_grad()
     def fold_scales(self) -> None:
-        """The same function without LayerScale: it becomes part of the linear layer before it. For inference only."""
+        """Fold LayerScale into the linear layer before it. The function stays the same; for inference only."""
         for linear, scale in ((self.attn.proj, self.ls1), (self.mlp.fc2, self.ls2)):
             if isinstance(scale, LayerScale):
                 linear.weight.mul_(scale.gamma[:, None])
@@ -97,7 +97,7 @@ class DinoV2(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid**2, width))
         if registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, registers, width))
-        # Never seen at inference, but part of every published file.
+        # Not used at inference, but part of every published file.
         self.mask_token = nn.Parameter(torch.zeros(1, width))
         self.patch_embed: Any = nn.ModuleDict({"proj": nn.Conv2d(3, width, PATCH, PATCH)})
         self.blocks: Any = nn.ModuleList(DinoBlock(width) for _ in range(depth))
@@ -114,15 +114,15 @@ class DinoV2(nn.Module):
         ]
 
     def leading_tokens(self) -> Tensor:
-        """[1, 1 + registers, C]: the class token with its position, and the registers, which have none."""
+        """[1, 1 + registers, C]: the class token with its position, and the registers without position."""
         tokens = self.cls_token + self.pos_embed[:, :1]
         return torch.cat([tokens, self.register_tokens], dim=1) if self.registers else tokens
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """[1, rows * columns, C]: the stored positions, interpolated to another grid the way each variant was trained.
+        """[1, rows * columns, C]: the stored positions, interpolated to another grid as in each variant's training.
 
-        The variants with registers smooth before they shrink. Those without do not, and take the ratio of the sizes
-        with a tenth of a cell too much.
+        The variants with registers smooth before they shrink. Those without do not, and use a ratio of sizes that is a
+        tenth of a cell too large.
         """
         stored = self.pos_embed[:, 1:]
         if rows == columns == self.grid:
@@ -172,7 +172,7 @@ class DinoV2Backbone(Backbone):
 
 
 def dinov2_of(published: Checkpoint, prefix: str = "") -> DinoV2:
-    """The model whose tensors have names that start with `prefix`; its sizes are read from them."""
+    """The model whose tensor names start with `prefix`; the tensors give its sizes."""
     width = published.shape(f"{prefix}cls_token", 3)[-1]
     stored = published.shape(f"{prefix}pos_embed", 3)[1] - 1
     grid = isqrt(max(stored, 0))

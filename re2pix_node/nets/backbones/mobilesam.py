@@ -17,7 +17,7 @@ from re2pix_node.nets.checkpoints import read_checkpoint
 
 LAYERS = {"stage1": Layer(128, 8), "stage2": Layer(160, 16), "stage3": Layer(320, 16), "neck": Layer(256, 16)}
 WIDTHS, DEPTHS, HEADS, WINDOWS = (64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7)
-# Of the published file, what only ImageNet's classifier needs.
+# Tensors of the published file that only ImageNet's classifier needs.
 UNUSED = ("norm_head.", "head.")
 PREFIX = "image_encoder."
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -67,7 +67,7 @@ class PatchMerging(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention among the cells of a window; the bias depends on how far two cells are apart."""
+    """Attention among the cells of a window, with a bias by the distance of two cells."""
 
     attention_bias_idxs: Tensor
 
@@ -126,7 +126,7 @@ class SamBlock(nn.Module):
         number, height, width, channels = x.shape
         size = self.window
         down, right = -height % size, -width % size
-        if down or right:  # the published encoder pads with zeros that take part in the attention
+        if down or right:  # the published encoder pads with zeros that take part in attention
             x = functional.pad(x, (0, 0, 0, right, 0, down))
         rows, columns = (height + down) // size, (width + right) // size
         tiles = x.view(number, rows, size, columns, size, channels).transpose(2, 3)
@@ -161,7 +161,7 @@ class MobileSamEncoder(Backbone):
         stages: list[Stage] = []
         for index, (width, depth, heads, window) in enumerate(zip(WIDTHS, DEPTHS, HEADS, WINDOWS, strict=True)):
             blocks = [MBConv(width) if index == 0 else SamBlock(width, heads, window) for _ in range(depth)]
-            # The last merging keeps the grid: SAM wants 16 pixels a cell, TinyViT had 32.
+            # The last merging keeps the grid: SAM needs 16 pixels a cell, TinyViT had 32.
             merging = PatchMerging(width, WIDTHS[index + 1], 1 if index == 2 else 2) if index < 3 else None
             stages.append(Stage(blocks, merging))
         self.layers = nn.ModuleList(stages)

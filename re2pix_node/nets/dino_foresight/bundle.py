@@ -1,4 +1,4 @@
-"""A bundle out of the published files of DINO-Foresight."""
+"""Makes a bundle of the published files of DINO-Foresight."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from re2pix_node.nets.proof_frames import proof_frames
 
 SOURCE = "https://huggingface.co/Sta8is/DINO-Foresight"
 HORIZONS = (1, 2, 3)
-# In the order of Cityscapes' train ids, in its colours; what moves by itself is last.
+# In the order of Cityscapes' train ids and in its colours; the moving classes are last.
 CITYSCAPES = (
     ("road", (128, 64, 128)),
     ("sidewalk", (244, 35, 232)),
@@ -75,7 +75,7 @@ def dino_foresight_manifest(name: str, parts: DinoForesight) -> Manifest:
             Provenance("segmentation head, trained on Cityscapes likewise", SOURCE, "MIT"),
         ),
         image=ImageSpec(height, width),
-        # Trained on every 3rd frame at 17 Hz, and, to augment, on every 2nd and 4th.
+        # Trained on every 3rd frame at 17 Hz, and for augmentation on every 2nd and 4th.
         time=TimeSpec(parts.transformer.context, 0.18, 0.12, 0.24, 0.02, HORIZONS),
         features=FeatureSpec(*parts.grid, parts.transformer.embed.in_features, "float32"),
         samples=1,

@@ -1,6 +1,6 @@
 """The DPT head of DINO-Foresight: four feature maps of one grid, fused from coarse to fine, into logits.
 
-The maps are taken as four scales (4, 2, 1 and 1/2 of the grid); what comes out has 8 cells along each side of a cell.
+The maps become four scales (4, 2, 1 and 1/2 of the grid); the output has 8 cells along each side of a cell.
 Parameters have the names of the published files.
 """
 
@@ -38,13 +38,13 @@ class Fusion(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.out_conv = nn.Conv2d(channels, channels, 1)
-        # The coarsest fusion has nothing to add, and yet the published files have these weights for it too.
+        # The coarsest fusion has nothing to add, but the published files have these weights for it too.
         self.resConfUnit1 = ResidualUnit(channels)
         self.resConfUnit2 = ResidualUnit(channels)
 
     def forward(self, coarse: Tensor, fine: Tensor | None, size: tuple[int, int]) -> Tensor:
         x = coarse if fine is None else coarse + self.resConfUnit1(fine)
-        # A 1x1 convolution and an interpolation may change places; before it, there is a quarter of the work.
+        # A 1x1 convolution and an interpolation commute; before the interpolation it is a quarter of the work.
         x = self.out_conv(self.resConfUnit2(x))
         return functional.interpolate(x, size, mode="bilinear", align_corners=True)
 
@@ -90,7 +90,7 @@ class DptHead(nn.Module):
             for i, (x, project, resize) in enumerate(zip(maps, self.projects, self.resize_layers, strict=True), start=1)
         )
         height, width = maps[0].shape[-2:]
-        # Each fusion gives the size of the map that the next one adds.
+        # Each fusion resizes to the map that the next one adds.
         path = scratch["refinenet4"](fourth, None, third.shape[-2:])
         path = scratch["refinenet3"](path, third, second.shape[-2:])
         path = scratch["refinenet2"](path, second, first.shape[-2:])
@@ -98,7 +98,7 @@ class DptHead(nn.Module):
         return scratch["output_conv"](path)
 
     def fold_norms(self) -> None:
-        """The same function without batch normalisation: it becomes part of the convolutions. For inference only."""
+        """Fold batch normalisation into the convolutions. The function stays the same; for inference only."""
         self.eval()
         for module in self.modules():
             if isinstance(module, ResidualUnit):

@@ -1,4 +1,4 @@
-"""The published files of DINO-Foresight: every tensor accounted for, and sizes read from the tensors themselves."""
+"""Reads the published files of DINO-Foresight: every tensor must be known, and the tensors give the sizes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from re2pix_node.nets.dino_foresight.pca import PcaBasis
 HEADS = 8
 LAYERS = 4
 CONTEXT = 4
-# What the weights do not show: another value gives tensors of the same shapes, and another function.
+# Settings that the weights do not show: another value gives tensors of the same shapes and another function.
 SETTINGS = {
     "feature_extractor": "dino",
     "masking": "simple_replace",
@@ -24,13 +24,13 @@ SETTINGS = {
     "output_activation": "none",
 }
 BASIS = ("mean", "std", "pca_mean", "pca_components")
-# A training that was evaluated with a head carries that head along; a head's file may carry what it was trained on.
+# A training that was evaluated with a head also contains that head; a head's file may contain its forecaster.
 CARRIED = ("head.",)
 CARRIED_BY_HEADS = ("backbone.", *BASIS)
 
 
 def read_dino_foresight(checkpoint: Path, head: Path) -> DinoForesight:
-    """The parts of a forecaster's checkpoint (dinof_*.ckpt) and of a segmentation head's (head_segm*.ckpt)."""
+    """Read the parts of a forecaster's checkpoint (dinof_*.ckpt) and of a segmentation head's (head_segm*.ckpt)."""
     published = read_checkpoint(checkpoint)
     _check_settings(published)
     vit_width = published.shape("dino_v2.cls_token", 3)[-1]
@@ -61,7 +61,7 @@ def _check_settings(published: Checkpoint) -> None:
 
 
 def _layers(published: Checkpoint) -> tuple[int, ...]:
-    """Which blocks the features are taken after: as the training says, else the last of every quarter."""
+    """The blocks whose outputs are the features: from the training's settings, else the last of every quarter."""
     depth = published.count("dino_v2.blocks.")
     quarters = [depth * (i + 1) // LAYERS - 1 for i in range(LAYERS)]
     layers = published.settings.get("d_layers", quarters)

@@ -1,7 +1,7 @@
-"""DINO-Foresight as the two modules of a bundle, with everything folded that can be folded exactly.
+"""DINO-Foresight as the two modules of a bundle. Everything that can be folded exactly is folded.
 
-A bundle's features are what the published model forecasts: the PCA of four layers of DINOv2. The forecaster's `embed`
-could be folded into the encoder too, and is not: features would then be in a space that no head and no metric knows.
+The published model forecasts the PCA of four layers of DINOv2; these are the bundle's features. The forecaster's
+`embed` could also be folded into the encoder, but then features would be in a space that no head and no metric knows.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ CLASSES = 19  # of Cityscapes, in the order of their train ids
 
 @dataclass(frozen=True)
 class DinoForesight:
-    """The parts, as they were published."""
+    """The parts as published."""
 
     backbone: DinoV2
     layers: tuple[int, ...]
@@ -40,7 +40,7 @@ class DinoForesight:
 
 
 class Encoder(nn.Module):
-    """frame u8 [1, H, W, 3] -> features [1, h, w, C]. Uses up the parts: folding changes the backbone."""
+    """frame u8 [1, H, W, 3] -> features [1, h, w, C]. Changes the parts: folding modifies the backbone."""
 
     leading: Tensor
     positions: Tensor
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
 
 
 class Forecaster(nn.Module):
-    """context_0 .. context_{T-1} [1, h, w, C] -> features, labels, confidence. Uses up the parts, as the encoder."""
+    """context_0 .. context_{T-1} [1, h, w, C] -> features, labels, confidence. Changes the parts, like the encoder."""
 
     positions: Tensor
 
@@ -90,7 +90,7 @@ class Forecaster(nn.Module):
 
 
 def _on_bytes(convolution: nn.Conv2d) -> tuple[nn.Conv2d, Tensor]:
-    """A convolution of ImageNet-normalised pictures as one of bytes, and its bias. Exact, since nothing is padded."""
+    """Turn a convolution of ImageNet-normalised pictures into one of bytes. Exact, because nothing is padded."""
     assert convolution.bias is not None
     mean, std = (torch.tensor(values).double()[:, None, None] for values in (MEAN, STD))
     weight = convolution.weight.double() / std

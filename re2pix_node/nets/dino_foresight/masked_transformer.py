@@ -1,8 +1,7 @@
-"""The masked feature transformer of DINO-Foresight: the next frame's features from those of the frames before.
+"""The masked feature transformer of DINO-Foresight: forecasts the next frame's features from the previous frames.
 
-The frames of a context and a masked one, of which nothing is known, pass through layers that attend along time in each
-cell, then along space in each frame. What comes out at the masked frame is the forecast. Parameters have the names of
-the published files.
+The frames of a context and one masked frame pass through layers that attend along time in each cell, then along space
+in each frame. The output at the masked frame is the forecast. Parameters have the names of the published files.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ SMOOTH_L1_BETA = 0.1
 
 
 class MaskedAttention(nn.Module):
-    """Multi-head attention with the parameters of nn.MultiheadAttention; only the last tokens need ask."""
+    """Multi-head attention with the parameters of nn.MultiheadAttention; only the last tokens are queries."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -53,7 +52,7 @@ def _with_norm(width: int, name: str, function: nn.Module) -> nn.ModuleDict:
 
 
 class MaskedLayer(nn.ModuleList):
-    """Attention along time, attention along space, feed-forward; each on normalised input, added to what was there."""
+    """Attention along time, attention along space, feed-forward; each on normalised input, with a residual."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__(
@@ -65,7 +64,7 @@ class MaskedLayer(nn.ModuleList):
         )
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x [B, T, cells, D] -> [B, frames, cells, D]: only the last `frames` frames are wanted, all are looked at."""
+        """x [B, T, cells, D] -> [B, frames, cells, D]: only the last `frames` frames are computed, from all frames."""
         parts: list[Any] = list(self)
         temporal, spatial, feed_forward = parts
         batch, _, cells, _ = x.shape
@@ -95,7 +94,7 @@ class MaskedTransformer(nn.Module):
         sizes = (context + 1, *grid)
         positions = {f"d_{i}": nn.Parameter(torch.empty(size, width // 3)) for i, size in enumerate(sizes)}
         output = nn.Linear(width, channels)
-        # A fresh model forecasts one vector everywhere, as published: no wild guesses to unlearn.
+        # As published: a new model forecasts the same vector everywhere, so it has no random guesses to unlearn.
         nn.init.zeros_(output.weight)
         self.maskvit: Any = nn.ModuleDict(
             {
@@ -120,7 +119,7 @@ class MaskedTransformer(nn.Module):
     def rollout(self, context: Sequence[Tensor], steps: int, positions: Tensor | None = None) -> list[Tensor]:
         """The next `steps` frames from T frames, each [B, h, w, C]: every forecast pushes out the oldest frame.
 
-        As published: the window slides in feature space, and its last, masked place never sees what was forecast.
+        As published, the window slides in feature space, and its last, masked place never contains a forecast.
         """
         positions = self.positions() if positions is None else positions
         window = [self.embed(frame) for frame in context]
@@ -138,12 +137,12 @@ class MaskedTransformer(nn.Module):
         x = torch.cat([embedded + positions[:, :-1], masked], dim=1).flatten(2, 3)
         layers = self.maskvit["transformer"]["layers"]
         for i, layer in enumerate(layers):
-            # After the last layer nobody looks at the context again.
+            # The last layer does not need the context's output.
             x = layer(x, 1 if i == len(layers) - 1 else self.context + 1)
         return self.maskvit["fc_out"](x[:, -1]).unflatten(1, (rows, columns))
 
     def positions(self) -> Tensor:
-        """[1, T + 1, h, w, D]: a third of the width each for time, row and column."""
+        """[1, T + 1, h, w, D]: a third of the width for each of time, row and column."""
         time, rows, columns = self.maskvit["pos_embd"]["emb"].values()
         shape = (len(time), len(rows), len(columns), -1)
         return torch.cat(

@@ -25,8 +25,8 @@ CHANNELS, JOINED = 1152, 4 * 768
 
 
 def write_official_bundle(path: Path, grid: tuple[int, int], blocks: int, layers: int) -> Bundle:
-    """The proof is computed by ONNX Runtime from the graphs themselves, not by PyTorch: such a bundle compares engines
-    with ONNX Runtime, and says nothing of the export."""
+    """ONNX Runtime computes the proof from the graphs, not PyTorch: such a bundle compares engines with ONNX Runtime
+    and does not test the export."""
     torch.manual_seed(0)
     parts = official_parts(blocks, layers, grid)
     manifest = _manifest(path.name, parts)
@@ -36,7 +36,7 @@ def write_official_bundle(path: Path, grid: tuple[int, int], blocks: int, layers
     inputs = {f"context_{i}": features for i, features in enumerate(context)}
     tensors = {name: torch.from_numpy(features) for name, features in inputs.items()}
     forecaster = exported(Forecaster(parts, HORIZONS), tensors, FORECAST_OUTPUTS)
-    del parts, tensors  # a gigabyte, and more are to come
+    del parts, tensors  # frees a gigabyte before more is allocated
     outputs = dict(zip(FORECAST_OUTPUTS, _run(forecaster, inputs), strict=True))
     proof = {
         "encode.frame": frames[-1:],
@@ -50,7 +50,7 @@ def official_parts(blocks: int, layers: int, grid: tuple[int, int]) -> DinoFores
     zeros, ones = torch.zeros(JOINED).double(), torch.ones(JOINED).double()
     basis = PcaBasis(zeros, ones, zeros, torch.randn(CHANNELS, JOINED).double() / JOINED**0.5)
     transformer = MaskedTransformer(grid, CHANNELS, CHANNELS, layers)
-    torch.nn.init.normal_(transformer.maskvit["fc_out"].weight, std=0.02)  # zeros would be folded away
+    torch.nn.init.normal_(transformer.maskvit["fc_out"].weight, std=0.02)  # zero weights would be folded away
     taken = tuple(blocks * (i + 1) // 4 - 1 for i in range(4))
     parts = DinoForesight(DinoV2(depth=blocks), taken, basis, transformer, DptHead(CLASSES), grid)
     for module in (parts.backbone, parts.transformer, parts.head):
@@ -69,10 +69,10 @@ def _manifest(name: str, parts: DinoForesight) -> Manifest:
     published = dino_foresight_manifest(name, parts)
     return dataclasses.replace(
         published,
-        description="DINO-Foresight's published configuration with random weights, to measure speed with.",
+        description="DINO-Foresight's published configuration with random weights, to measure speed.",
         licence="Apache-2.0",
         provenance=(Provenance("all weights", "random numbers", "Apache-2.0"),),
-        # Random classes are all but equally likely, and half precision chooses others. Speed is to be judged, and wild
-        # numbers to be refused.
+        # Random classes are almost equally likely, so half precision chooses others. This bundle measures speed; the
+        # bounds only refuse grossly wrong numbers.
         proof=ProofSpec("proof.npz", "0" * 64, relative_l2=0.1, cosine=0.995, agreement=0.9, confidence=0.05),
     )

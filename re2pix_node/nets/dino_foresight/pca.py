@@ -1,6 +1,6 @@
-"""The PCA of standardised features, as part of the linear layers on both sides of it.
+"""Folds the PCA of standardised features into the linear layers on both sides of it.
 
-Folding is done in double precision: the products of large and small factors then lose nothing that fp32 could hold.
+Folding uses double precision: products of large and small factors then lose nothing that fp32 can hold.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class PcaBasis:
     components: Tensor
 
     def after_norm(self, norm: nn.LayerNorm) -> nn.Linear:
-        """The way into the basis from layers that were normalised, but neither scaled nor shifted as `norm` would."""
+        """The map into the basis from layers that are normalised, but without the scale and shift of `norm`."""
         repeats = len(self.mean) // norm.normalized_shape[0]
         scale, shift = (t.double().repeat(repeats) for t in (norm.weight, norm.bias))
         weight = self.components * (scale / self.std)
@@ -32,7 +32,7 @@ class PcaBasis:
         return _linear(weight, bias)
 
     def before_projections(self, projections: Sequence[nn.Conv2d]) -> nn.ModuleList:
-        """1x1 convolutions of the layers, one each, as convolutions that take all of the basis."""
+        """Turn the 1x1 convolutions of single layers into convolutions of the whole basis."""
         ends = torch.tensor([0] + [projection.in_channels for projection in projections]).cumsum(0).tolist()
         folded = []
         for projection, (start, end) in zip(projections, pairwise(ends), strict=True):

@@ -1,1 +1,1 @@
-"""The small forecaster: moves the newest features along the motion that it finds, and corrects them."""
+"""The small forecaster: finds motion, moves the newest features along it, and corrects them."""

@@ -1,4 +1,4 @@
-"""The small forecaster: finds the motion, moves the newest features along it, and corrects what motion cannot tell."""
+"""The small forecaster: finds motion, moves the newest features along it, and corrects the result."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from re2pix_node.nets.nano.motion import ConvBlock, Motion, warp
 @dataclass(frozen=True)
 class NanoOptions:
     channels: int  # of the features that are forecast
-    carried: int  # channels of the small picture behind them
+    carried: int  # channels of the small picture after them
     height: int  # of the grid, in cells
     width: int
     context: int
@@ -22,7 +22,7 @@ class NanoOptions:
     heads: int = 6
     motion_hidden: int = 128
     motion_depth: int = 3
-    rollout: bool = False  # one step ahead, again and again on its own forecasts, instead of all horizons at once
+    rollout: bool = False  # repeat single steps on its own forecasts, instead of all horizons at once
 
     def __post_init__(self) -> None:
         if self.context < 2:
@@ -52,18 +52,18 @@ class NanoForecaster(nn.Module):
     def __init__(self, options: NanoOptions) -> None:
         super().__init__()
         self.options = o = options
-        horizons = (1,) if o.rollout else o.horizons  # of one pass
+        horizons = (1,) if o.rollout else o.horizons  # horizons of one pass
         self.ahead = len(horizons)
         self.motion = Motion(o.channels, (o.height, o.width), o.context, horizons, o.motion_hidden, o.motion_depth)
         seen = (o.context + self.ahead) * o.channels + 2 * self.ahead + o.motion_hidden // 2
-        # Four cells to a token: attention over all of them costs a sixteenth.
+        # Four cells per token: attention over all tokens then costs a sixteenth.
         self.enter = nn.Conv2d(seen, o.hidden, 2, stride=2)
         self.place = nn.Parameter(torch.zeros(1, o.hidden, o.height // 2, o.width // 2))
         blocks = [layer for _ in range(o.depth) for layer in (NanoAttention(o.hidden, o.heads), ConvBlock(o.hidden))]
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(o.hidden)
         self.leave = nn.Linear(o.hidden, 4 * self.ahead * o.channels)
-        # Training begins at "all moves on as it just moved", which is hard to beat and never absurd.
+        # Training starts from "everything keeps moving as it just did", which is hard to beat and always plausible.
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -95,7 +95,7 @@ class NanoForecaster(nn.Module):
             moved = displacement[:, 0]
             picture = warp(planes[:, -1, self.options.channels :], moved)
             steps.append(step[:, 0])
-            # From the newest frame on, by way of the steps before.
+            # The total displacement from the newest frame, through the earlier steps.
             displacements.append(moved + warp(displacements[-1], moved) if displacements else moved)
             planes = torch.cat([planes[:, 1:], torch.cat([steps[-1], picture], 1)[:, None]], 1)
         return torch.stack(steps, 1), torch.stack(displacements, 1)

@@ -1,7 +1,7 @@
-"""Where things move: displacements found by comparing frames inside the graph, and warping by them.
+"""Motion: displacements from comparing frames inside the graph, and warping along them.
 
-Optical flow between the two newest frames is computed, not learnt, and so is as good on a camera never seen. What is
-learnt starts from "everything moves on as it just moved", which is that flow times the horizon, and corrects it.
+Optical flow between the two newest frames is computed, not learnt, so it is equally good on unseen cameras. The learnt
+part starts from "everything keeps moving as it just did", which is that flow times the horizon, and corrects it.
 """
 
 import torch
@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from re2pix_node.nets.features import SUB
 
-RADIUS = 4  # cells to each side in which a cell is looked for, on the fine and on the coarse grid
+RADIUS = 4  # search radius in cells, on the fine and on the coarse grid
 DESCRIPTOR = 24
-# Of the flow: levels of the pyramid, rounds on each, and how much texture it takes to believe a displacement.
+# The flow: levels of the pyramid, iterations on each, and the texture that a displacement needs to be trusted.
 LEVELS, ROUNDS, STIFF = 3, 3, 0.05
 
 
@@ -32,7 +32,7 @@ class ConvBlock(nn.Module):
 
 
 class Describe(nn.Module):
-    """A short vector of unit length a cell, from the carried picture and the features, for comparing frames."""
+    """A short unit vector for each cell, from the carried picture and the features, for comparing frames."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Describe(nn.Module):
 
 
 class Compare(nn.Module):
-    """How alike each cell is to the cells around its place in another frame: [n, (2 RADIUS + 1)^2, h, w]."""
+    """The similarity of each cell to the cells around its place in another frame: [n, (2 RADIUS + 1)^2, h, w]."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -64,13 +64,13 @@ class Compare(nn.Module):
     def forward(self, now: Tensor, other: Tensor) -> Tensor:
         number, _, height, width = now.shape
         now, other = (functional.normalize(x.float(), dim=1, eps=1e-4).flatten(2) for x in (now, other))
-        alike = now.transpose(1, 2) @ other  # among all cells: one product is faster than 81 shifted ones
+        alike = now.transpose(1, 2) @ other  # all pairs of cells: one product is faster than 81 shifted ones
         near = torch.gather(alike, 2, self.places.expand(number, -1, -1)) * self.inside
         return near.transpose(1, 2).unflatten(2, (height, width))
 
 
 class Motion(nn.Module):
-    """For each horizon, where in the newest frame the content of a future cell is now, in cells [n, K, 2, h, w]."""
+    """For each horizon, the place in the newest frame of a future cell's content, in cells [n, K, 2, h, w]."""
 
     def __init__(
         self, channels: int, grid: tuple[int, int], frames: int, horizons: tuple[int, ...], width: int, depth: int
@@ -95,7 +95,7 @@ class Motion(nn.Module):
         self.register_buffer("steps", torch.tensor(horizons, dtype=torch.float32).view(1, -1, 1, 1, 1), False)
 
     def forward(self, features: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """[n, T, C, h, w] and [n, T, 16, h, w] -> displacements, and what was found out about motion [n, m, h, w]."""
+        """[n, T, C, h, w] and [n, T, 16, h, w] -> displacements, and the evidence of motion [n, m, h, w]."""
         number = features.shape[0]
         frames = self.pairs + 1
         flow, unlike = flow_between(pictures[:, -1], pictures[:, -2])
@@ -117,7 +117,7 @@ class Motion(nn.Module):
 
 @torch.no_grad()
 def flow_between(now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the content of each cell was in the frame before, in cells [n, 2, h, w], and how unlike it looked there.
+    """The place of each cell's content in the previous frame, in cells [n, 2, h, w], and how different it looked there.
 
     Lucas and Kanade's method on a pyramid of the carried pictures [n, 16, h, w], its finest level two pixels a cell.
     """
@@ -132,7 +132,7 @@ def flow_between(now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
             flow = 2 * functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
         across, down = _slopes(seen)
         xx, xy, yy = _around(torch.cat([across * across, across * down, down * down], 1)).split(1, 1)
-        # Where there is no texture this keeps the flow of the coarser level.
+        # Without texture this keeps the flow of the coarser level.
         xx, yy = xx + STIFF, yy + STIFF
         scale = 1 / (xx * yy - xy * xy)
         for _ in range(ROUNDS):
@@ -150,7 +150,7 @@ def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _around(x: Tensor) -> Tensor:
-    """Weighted mean over a neighbourhood of 9 x 9, near ones more."""
+    """Weighted mean over a neighbourhood of 9 x 9; near cells weigh more."""
     return _mean(_mean(x, 2), 2)
 
 
@@ -159,12 +159,12 @@ def _mean(x: Tensor, reach: int) -> Tensor:
 
 
 def warp(x: Tensor, displacement: Tensor) -> Tensor:
-    """[n, C, h, w] looked up at each cell's place plus its displacement [n, 2 (right, down), h, w], in cells."""
+    """Sample [n, C, h, w] at each cell's place plus its displacement [n, 2 (right, down), h, w], in cells."""
     height, width = x.shape[-2:]
     rows = torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
     columns = torch.arange(width, device=x.device, dtype=torch.float32)
     right = (columns + displacement[:, 0].float() + 0.5) * (2 / width) - 1
     down = (rows + displacement[:, 1].float() + 0.5) * (2 / height) - 1
-    # The grid is rounded nowhere: half precision would move the picture by whole cells.
+    # The grid stays in full precision: half precision would move the picture by whole cells.
     places = torch.stack([right, down], -1)
     return functional.grid_sample(x.float(), places, padding_mode="border", align_corners=False).to(x.dtype)

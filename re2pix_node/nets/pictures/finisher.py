@@ -1,7 +1,7 @@
-"""The last touch: of what was drawn and of the picture moved on, to each place what suits it.
+"""The finisher: mixes the drawn picture and the moved picture, pixel by pixel.
 
-An autoencoder this small blurs, and motion alone smears what was hidden. The finisher sees both pictures, and in the
-latents how far they disagree, and learns which to believe where. It draws nothing of its own, or it would blur as well.
+The small autoencoder blurs, and motion alone smears content that was hidden. The finisher sees both pictures and
+how much their latents disagree, and learns which one to trust where. It adds nothing of its own: that would blur too.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from re2pix_node.nets.pictures.vae import CELL
 
-PATCH = 2  # pixels along one side of what it takes for a pixel
+PATCH = 2  # pixels along one side of one pixel of the network
 COARSE = CELL // PATCH  # of those along one side of a latent
-SCALES = 3  # of contrast, each half the one before
+SCALES = 3  # scales of contrast, each half the size of the one before
 LEAST_CONTRAST = 1e-4
-TRUST = 1.0  # logit of the share of the moved picture, to begin with
+TRUST = 1.0  # initial logit of the share of the moved picture
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class FinisherOptions:
     latents: int  # channels of a latent
     width: int = 32
     blocks: int = 2
-    coarse: int = 64  # width of what looks at the latents
+    coarse: int = 64  # width of the layers on the latents
 
 
 class _Block(nn.Module):
@@ -54,7 +54,7 @@ class Finisher(nn.Module):
         self.enter = nn.Conv2d(2 * pixels + o.width // 2, o.width, 3, padding=1)
         self.blocks = nn.Sequential(*[_Block(o.width) for _ in range(o.blocks)])
         self.leave = nn.Conv2d(o.width, PATCH**2, 3, padding=1)
-        # It begins as the same mixture everywhere, most of it the moved picture.
+        # It starts as the same mixture everywhere, mostly the moved picture.
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -68,7 +68,7 @@ class Finisher(nn.Module):
 
 
 def contrast(planes: Tensor) -> list[Tensor]:
-    """How much planes [n, 3, H, W] vary around each pixel, at three scales: what blurring takes away."""
+    """How much planes [n, 3, H, W] vary around each pixel, at three scales: blurring reduces it."""
     found = []
     for _ in range(SCALES):
         fine = planes - _mean(planes, 2)

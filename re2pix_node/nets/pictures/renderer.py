@@ -1,7 +1,7 @@
-"""The renderer: a diffusion transformer over latents of pictures, told by predicted features what is where.
+"""The renderer: a diffusion transformer over latents of pictures, conditioned on predicted features.
 
 Flow matching in the convention of `diffusers`: at `sigma` from 1 (noise) to 0 (picture), noisy = (1 - sigma) clean +
-sigma noise. The network says the clean latents, from which the velocity follows.
+sigma noise. The network predicts the clean latents, which give the velocity.
 """
 
 import math
@@ -16,8 +16,8 @@ from re2pix_node.nets.nano.motion import warp
 from re2pix_node.nets.pictures.finisher import Finisher
 from re2pix_node.nets.pictures.vae import CELL, PictureCoder, planes_of
 
-SPREAD = 0.7  # of the truth around the latents of the moved picture, about; their own is 1
-LEAST_SIGMA = 0.05  # velocities of nearly clean latents say nothing, loudly
+SPREAD = 0.7  # approximate spread of the truth around the latents of the moved picture; their own is 1
+LEAST_SIGMA = 0.05  # the velocities of nearly clean latents are mostly noise
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RendererOptions:
 
 
 class PictureBlock(nn.Module):
-    """Attention, and a network with a depthwise 7x7 for each token; both steered by the moment (adaLN)."""
+    """Attention, and a network with a depthwise 7x7 for each token; noise level and horizon modulate both (adaLN)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PictureBlock(nn.Module):
         self.expand = nn.Linear(width, 3 * width)
         self.contract = nn.Linear(3 * width, width)
         self.steer = nn.Linear(width, 6 * width)
-        # Each block begins as nothing at all.
+        # Each block starts as the identity.
         nn.init.zeros_(self.steer.weight)
         nn.init.zeros_(self.steer.bias)
 
@@ -74,7 +74,7 @@ class PictureTransformer(nn.Module):
     def __init__(self, options: RendererOptions) -> None:
         super().__init__()
         self.options = o = options
-        # Early fusion: noisy latents, features, and latents of the picture moved on enter a token side by side.
+        # Early fusion: a token has the noisy latents, the features, and the latents of the moved picture.
         self.enter = nn.Conv2d(2 * o.latents + o.channels, o.hidden, 2, stride=2)
         self.place = nn.Parameter(torch.zeros(1, o.height // 2, o.width // 2, o.hidden))
         self.moment = nn.Sequential(nn.Linear(32, o.hidden), nn.SiLU(), nn.Linear(o.hidden, o.hidden), nn.SiLU())
@@ -85,10 +85,10 @@ class PictureTransformer(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, noisy: Tensor, sigma: Tensor, features: Tensor, moved: Tensor, ahead: Tensor) -> Tensor:
-        """What the clean latents are, [n, latents, h, w].
+        """The clean latents, [n, latents, h, w].
 
-        features: [n, h, w, C], zeros for those not told; moved: the latents of the newest picture moved on; sigma: [n];
-        ahead: [n], how far, in spacings of the context.
+        features: [n, h, w, C], zeros for samples without; moved: the latents of the moved newest picture; sigma: [n];
+        ahead: [n], how far ahead, in spacings of the context.
         """
         fused = torch.cat([noisy, features.permute(0, 3, 1, 2), moved], 1)
         moment = self.moment(torch.cat([waves(sigma), waves(ahead / 8)], 1))
@@ -101,7 +101,7 @@ class PictureTransformer(nn.Module):
 
 
 def likely(noisy: Tensor, sigma: Tensor, moved: Tensor) -> Tensor:
-    """The clean latents, if all one knew were that they lie around those of the moved picture."""
+    """The most likely clean latents, given only that they lie around those of the moved picture."""
     keep = 1 - sigma
     gain = SPREAD**2 * keep / (SPREAD**2 * keep**2 + sigma**2)
     return moved + gain * (noisy - keep * moved)
@@ -114,14 +114,14 @@ def waves(x: Tensor) -> Tensor:
 
 
 def sigmas(steps: int) -> list[float]:
-    """Where a sampler of so many steps stops on its way from noise to picture."""
+    """The noise levels at which a sampler with this many steps stops."""
     return [1 - step / steps for step in range(steps + 1)]
 
 
 def sample(
     net: nn.Module, noise: Tensor, features: Tensor, moved: Tensor, ahead: Tensor, steps: int, guidance: float
 ) -> Tensor:
-    """Euler's method. `guidance` above 1 moves away from what would be painted without features."""
+    """Euler's method. `guidance` above 1 moves away from the picture without features."""
     latents, number = noise, len(noise)
     if guidance != 1:
         features = torch.cat([features, torch.zeros_like(features)])
@@ -138,7 +138,7 @@ def sample(
 
 
 def moved_on(now: Tensor, displacement: Tensor) -> Tensor:
-    """u8 [n, H, W, 3] along [n, 2, h, w], in cells -> planes [n, 3, H, W]."""
+    """Move u8 [n, H, W, 3] along [n, 2, h, w], in cells -> planes [n, 3, H, W]."""
     pixels = functional.interpolate(displacement.float(), scale_factor=float(CELL), mode="bilinear") * CELL
     return warp(planes_of(now), pixels)
 
@@ -146,7 +146,7 @@ def moved_on(now: Tensor, displacement: Tensor) -> Tensor:
 class RenderGraph(nn.Module):
     """render.onnx: predicted features, the newest picture and the encoded context -> the picture of that future.
 
-    Where things move to is what the forecaster found in the same context; no more of it is in this graph.
+    The motion comes from the forecaster's motion network on the same context; the rest of the forecaster is not here.
     """
 
     ahead: Tensor
@@ -168,7 +168,7 @@ class RenderGraph(nn.Module):
     def forward(self, features: Tensor, frame: Tensor, horizon: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
         """[1, h, w, C], u8 [1, H, W, 3], which horizon from 0 on [1], [1, latents * h * w] -> [1, H, W, 3].
 
-        0 is black and 255 white, but they are not bytes: those would hide what is not finite.
+        0 is black and 255 white. The output is not bytes, because bytes would hide NaN and infinity.
         """
         _, displacements = self.forecaster(torch.stack(context, 1))
         chosen = (torch.arange(len(self.ahead), device=horizon.device) == horizon[:, None]).float()
@@ -177,5 +177,5 @@ class RenderGraph(nn.Module):
         ahead = (self.ahead * chosen).sum(1)
         drawn = sample(self.net, noise.view(moved.shape), features, moved, ahead, self.steps, self.guidance)
         planes = self.finisher(drawn, moved, self.coder.decode(drawn), picture)
-        # OpenVINO's Clip and Relu make numbers of what is not finite: it is carried past them.
+        # OpenVINO's Clip and Relu turn NaN into numbers, so NaN is carried around them.
         return ((planes + 1) * 127.5).permute(0, 2, 3, 1) + (drawn - drawn).sum()

@@ -1,4 +1,4 @@
-"""Pictures as latents, one vector a cell of 8 x 8 pixels, and back: an autoencoder of `diffusers`."""
+"""Pictures to latents, one vector for each 8 x 8 pixels, and back: an autoencoder of `diffusers`."""
 
 import inspect
 import math
@@ -22,7 +22,7 @@ Vae: TypeAlias = AutoencoderTiny | AutoencoderKL
 class VaeOptions:
     width: int = 48
     latents: int = 16  # channels of a latent
-    patch: int = 2  # pixels along one side of what the network takes for a pixel: full size is costly and needless
+    patch: int = 2  # pixels along one side of one pixel of the network: full size is slow and not needed
     encoder_blocks: tuple[int, ...] = (0, 1, 2)  # from the picture down
     decoder_blocks: tuple[int, ...] = (2, 2, 1)  # from the latents up
 
@@ -48,7 +48,7 @@ def build_vae(options: VaeOptions) -> AutoencoderTiny:
 
 
 def vae_facts(vae: Vae) -> dict[str, Any]:
-    """What `vae_of` needs to build it again."""
+    """The facts from which `vae_of` builds it again."""
     wanted = inspect.signature(type(vae)).parameters
     return {"kind": type(vae).__name__, **{name: value for name, value in vae.config.items() if name in wanted}}
 
@@ -58,7 +58,7 @@ def vae_of(facts: Mapping[str, Any]) -> Vae:
 
 
 class PictureCoder(nn.Module):
-    """The autoencoder with what it takes to use it: latents of mean 0 and variance 1 a channel, and bytes."""
+    """The autoencoder with normalisation: latents of mean 0 and variance 1 per channel, pictures as bytes."""
 
     mean: Tensor
     std: Tensor
@@ -73,9 +73,9 @@ class PictureCoder(nn.Module):
         self.register_buffer("std", torch.ones(self.latents, 1, 1))
 
     def raw_latents(self, planes: Tensor) -> Tensor:
-        """[n, 3, H, W] from -1 to 1 -> [n, latents, h, w], as the autoencoder has them."""
+        """[n, 3, H, W] from -1 to 1 -> [n, latents, h, w], not normalised."""
         found = self.vae.encode(functional.pixel_unshuffle(planes, self.patch), return_dict=False)[0]
-        return found if isinstance(found, Tensor) else found.mode()  # AutoencoderKL gives a distribution
+        return found if isinstance(found, Tensor) else found.mode()  # AutoencoderKL returns a distribution
 
     def from_raw(self, latents: Tensor) -> Tensor:
         return functional.pixel_shuffle(self.vae.decode(latents, return_dict=False)[0], self.patch)
@@ -95,12 +95,12 @@ def planes_of(pictures: Tensor) -> Tensor:
 
 
 def pictures_of(planes: Tensor) -> Tensor:
-    """The way back, rounded."""
+    """[n, 3, H, W] from -1 to 1 -> u8 [n, H, W, 3], rounded."""
     return ((planes.float() + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
 def unlikeness(backbone: Backbone, said: Tensor, truth: Tensor) -> Tensor:
-    """How different two pictures [n, 3, H, W] look to the first layers of a backbone: 0 to 4."""
+    """The difference of two pictures [n, 3, H, W] in the first layers of a backbone: 0 to 4."""
     one, other = (backbone.glance(backbone.normalised((planes + 1) * 127.5)) for planes in (said, truth))
     apart = [
         (functional.normalize(a, dim=1, eps=1e-4) - functional.normalize(b, dim=1, eps=1e-4)).square().sum(1).mean()

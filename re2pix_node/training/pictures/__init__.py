@@ -1,1 +1,1 @@
-"""How pictures of forecasts are learnt: vae, renderer, finisher."""
+"""Trains the networks that draw forecasts: vae, renderer, finisher."""

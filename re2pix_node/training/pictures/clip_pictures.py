@@ -1,4 +1,4 @@
-"""Pictures beside the features of the cache, as the model sees them: what renderers learn from."""
+"""Stores the model's pictures beside the features in the cache: renderers learn from them."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,13 +17,13 @@ from re2pix_node.training.progress import Progress
 from re2pix_node.training.run_file import BackboneSpec, DataEntry
 
 FILE = "pictures.npy"
-Pictures = NDArray[np.uint8]  # [frames, H, W, 3]; it stays on the disk until it is looked into
+Pictures = NDArray[np.uint8]  # [frames, H, W, 3]; it stays on the disk until it is used
 
 
 def clip_pictures(
     entries: Sequence[DataEntry], clips: Sequence[Sequence[CachedClip]], backbone: BackboneSpec
 ) -> list[Pictures]:
-    """Of every clip, a picture for each of its encoded frames; what is missing is made now."""
+    """For every clip, a picture of each encoded frame; missing ones are made now."""
     jobs = []
     for entry, of_entry in zip(entries, clips, strict=True):
         opened = [
@@ -42,7 +42,7 @@ def clip_pictures(
 
 
 def _write(clip: Clip, mirrored: bool, cached: CachedClip, backbone: BackboneSpec) -> None:
-    """Whole or not at all. Two processes may do the same work, and leave the same file."""
+    """Write the complete file or none. Two processes may do the same work; they leave the same file."""
     place = {stamp: index for index, stamp in enumerate(clip.stamps)}
     kept = [place[int(stamp)] for stamp in cached.stamps]
     shape = (len(kept), backbone.height, backbone.width, 3)

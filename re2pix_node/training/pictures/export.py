@@ -1,4 +1,4 @@
-"""From a run with a trained renderer to the graph that draws its pictures."""
+"""From a run with a trained renderer to its render graph."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ def render_graph(run: RunFolder) -> RenderGraph:
 
 
 def blank_inputs(graph: RenderGraph) -> dict[str, Tensor]:
-    """What the graph takes, by name."""
+    """Inputs of the right shape for the graph, by name."""
     o = graph.net.options
     context = torch.zeros(1, o.height, o.width, o.channels + CARRIED)
     return {

@@ -1,4 +1,4 @@
-"""Training of the finisher: on parts of pictures that the trained renderer draws, as it will when it is used."""
+"""Trains the finisher on crops of pictures that the trained renderer draws, as in use."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from re2pix_node.training.loop import Batch, Sums
 from re2pix_node.training.pictures.renderer import RenderSamples
 from re2pix_node.training.run_file import RunFile
 
-CHANCE = 4  # a stream beside those of the samples
+CHANCE = 4  # a stream of random numbers besides those of the samples
 
 
 def finisher_options(spec: RunFile, latents: int) -> FinisherOptions:
@@ -29,7 +29,7 @@ def finisher_options(spec: RunFile, latents: int) -> FinisherOptions:
 
 
 class FinishLoss(nn.Module):
-    """The finisher, and how far its pictures are from the true ones, in pixels, in looks and in contrast."""
+    """The finisher, and the distance of its pictures from the true ones in pixels, looks and contrast."""
 
     ahead: Tensor
 
@@ -45,11 +45,11 @@ class FinishLoss(nn.Module):
         self.net = Finisher(finisher_options(spec, coder.latents))
         self._looks, self._sharp, self._cells = spec.finisher.looks, spec.finisher.sharp, spec.finisher.crop // CELL
         self._sampling, self._guidance = spec.renderer.sampling, spec.renderer.guidance
-        self._frozen = coder, renderer, forecaster, backbone  # in a tuple: they are not trained along
+        self._frozen = coder, renderer, forecaster, backbone  # in a tuple, so that they are not trained
         self.register_buffer("ahead", torch.tensor(spec.time.horizons, dtype=torch.float32), persistent=False)
 
     def forward(self, corner: Tensor, **moment: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """`corner` [n, 2]: where the part that is looked at begins, in cells, down and to the right."""
+        """`corner` [n, 2]: the upper left corner of the crop, in cells, down and to the right."""
         parts = self.given(corner, self._cells, **moment)
         *shown, true = (part.contiguous(memory_format=torch.channels_last) for part in parts)
         said = self.net(*shown)
@@ -74,7 +74,7 @@ class FinishLoss(nn.Module):
         noise: Tensor,
         **_: Tensor,
     ) -> tuple[Tensor, ...]:
-        """What the finisher takes, and the true picture: square parts of so many cells, or the whole."""
+        """The finisher's inputs and the true picture: square crops of this many cells, or the whole."""
         coder, renderer, forecaster = (module.to(pictures.device) for module in self._frozen[:3])
         features, displacements = forecaster(context)
         each = torch.arange(len(horizon), device=horizon.device)
@@ -89,13 +89,13 @@ class FinishLoss(nn.Module):
 
 
 def blurred(said: Tensor, true: Tensor) -> Tensor:
-    """How far contrast is from that of the true pictures. Other losses are least where a blur hides what is unsure."""
+    """The difference in contrast from the true pictures. All other losses are smallest for a blur."""
     apart = [(a - b).abs().mean() for a, b in zip(contrast(said), contrast(true), strict=True)]
     return torch.stack(apart).mean()
 
 
 def _parts(x: Tensor, corner: Tensor, cells: int | None, size: int) -> Tensor:
-    """[n, C, H, W] -> [n, C, cells * size, cells * size], from each sample's corner on; all of it without `cells`."""
+    """[n, C, H, W] -> [n, C, cells * size, cells * size] at each sample's corner; without `cells` the whole."""
     if cells is None:
         return x
     side = cells * size
@@ -130,7 +130,7 @@ class FinishTask:
         return own | self._train.futures(chosen, horizons[rank::world].tolist())
 
     def val_batches(self, rank: int, world: int) -> Iterator[Batch]:
-        """The last horizon of single samples, whole."""
+        """The last horizon of single samples, without cropping."""
         chosen = self._val.draw.spread(self._settings.val_batches)
         last = len(self._spec.time.horizons) - 1
         for number, place in enumerate(chosen):
@@ -154,7 +154,7 @@ class FinishTask:
         return found
 
     def summary(self, sums: Sums) -> dict[str, float]:
-        """Errors in shares of those of the picture moved on."""
+        """Errors divided by those of the moved picture."""
         return {what: float(sums[f"{what} finished"] / sums[f"{what} moved"]) for what in ("pixels", "looks", "blur")}
 
     def _noise(self, rng: np.random.Generator, number: int) -> Tensor:

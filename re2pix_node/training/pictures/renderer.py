@@ -1,4 +1,4 @@
-"""Training of the renderer: from features of a future, and the pictures before it, to the picture of that future."""
+"""Trains the renderer: from the features of a future and the pictures before it to the picture of that future."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +18,7 @@ from re2pix_node.training.loop import Batch, Sums
 from re2pix_node.training.pictures.clip_pictures import Pictures
 from re2pix_node.training.run_file import DataEntry, RendererSpec, RunFile
 
-CHANCE = 3  # a stream beside those of the samples
+CHANCE = 3  # a stream of random numbers besides those of the samples
 
 
 def renderer_options(spec: RunFile, latents: int) -> RendererOptions:
@@ -54,7 +54,7 @@ class RenderSamples(ForecastSamples):
         self._pictures, self._time = pictures, time
 
     def futures(self, chosen: Chosen, horizons: Sequence[int]) -> Batch:
-        """One horizon of each sample: features of context and future, and the pictures of now and then."""
+        """One horizon of each sample: features of context and future, and the pictures of both moments."""
         context = self._time.context
         moments = [self._moments[clip][number] for clip, number in chosen]
         then = [context + horizon for horizon in horizons]
@@ -72,7 +72,7 @@ class RenderSamples(ForecastSamples):
 
 
 class RenderLoss(nn.Module):
-    """The renderer, and how far its velocities are from those that lead to the picture."""
+    """The renderer, and the error of its velocities."""
 
     ahead: Tensor
 
@@ -80,13 +80,13 @@ class RenderLoss(nn.Module):
         super().__init__()
         self.net = PictureTransformer(renderer_options(spec, coder.latents))
         self._channels = spec.pca.channels
-        self._frozen = [coder, forecaster]  # in a list: they are not trained along
+        self._frozen = [coder, forecaster]  # in a list, so that they are not trained
         self.register_buffer("ahead", torch.tensor(spec.time.horizons, dtype=torch.float32), persistent=False)
 
     def forward(
         self, predicted: Tensor, kept: Tensor, sigma: Tensor, noise: Tensor, **moment: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`predicted` [n]: whether the forecaster's features stand for the true ones; `kept` [n]: how many channels."""
+        """`predicted` [n]: whether the forecaster's features replace the true ones; `kept` [n]: how many channels."""
         features, clean, moved = self.given(**moment)
         features = torch.where(predicted[:, None, None, None], features, moment["future"][..., : self._channels])
         features = features * (torch.arange(self._channels, device=kept.device) < kept[:, None, None, None])
@@ -98,7 +98,7 @@ class RenderLoss(nn.Module):
 
     @torch.no_grad()
     def given(self, context: Tensor, pictures: Tensor, horizon: Tensor, **_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features as the forecaster says them; latents of the true picture, and of the newest one moved on."""
+        """The forecaster's features; the latents of the true picture and of the moved picture."""
         coder, forecaster = (module.to(pictures.device) for module in self._frozen)
         said, displacements = forecaster(context)
         each = torch.arange(len(horizon), device=horizon.device)
@@ -141,7 +141,7 @@ class RenderTask:
         return own | self._train.futures(chosen, horizons[rank::world].tolist())
 
     def val_batches(self, rank: int, world: int) -> Iterator[Batch]:
-        """The last horizon, by predicted features, as it will be used."""
+        """The last horizon, from predicted features, as in use."""
         size = self._settings.batch // world
         chosen = self._val.draw.spread(self._settings.val_batches * self._settings.batch)[rank::world]
         for start in range(0, len(chosen), size):
@@ -154,7 +154,7 @@ class RenderTask:
         return {"rendered": torch.zeros(()), "moved": torch.zeros(())}
 
     def measure(self, model: nn.Module, batch: Batch) -> Sums:
-        """How far latents are from the true ones, squared: as rendered, and those of the picture moved on."""
+        """Squared error of the rendered latents, and of those of the moved picture."""
         assert isinstance(model, RenderLoss)
         features, clean, moved = model.given(**batch)
         said = sample(model.net, batch["noise"], features, moved, model.ahead[batch["horizon"]], 1, 1.0)
@@ -164,17 +164,17 @@ class RenderTask:
         }
 
     def summary(self, sums: Sums) -> dict[str, float]:
-        """One step from noise says the mean of all pictures that could be: its error tells how much was understood."""
+        """One step from noise predicts the mean of all possible pictures: its error shows how much was learnt."""
         return {"of moving on": float(sums["rendered"] / sums["moved"])}
 
 
 def predicted_share(settings: RendererSpec, step: int) -> float:
-    """Of samples whose features are the forecaster's: none at first, then more, along a line."""
+    """Share of samples with the forecaster's features: it rises linearly from 0."""
     return settings.predicted * min(1.0, step / (settings.rise * settings.steps)) if settings.predicted else 0.0
 
 
 def kept_channels(settings: RendererSpec, channels: int, chances: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many of the features' channels each sample keeps, the most important first."""
+    """The number of feature channels that each sample keeps, the most important first."""
     which, how_many = chances
     kept = np.full(len(which), channels)
     nested = which < settings.dropped + settings.nested

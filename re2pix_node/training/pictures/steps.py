@@ -1,4 +1,4 @@
-"""The steps that make forecasts pictures: vae, renderer, finisher. Unlike the others they need diffusers."""
+"""The steps that train the picture networks: vae, renderer, finisher. Unlike the others they need diffusers."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -75,7 +75,7 @@ def train_finisher(run: RunFolder, accelerator: Accelerator) -> str:
 
 
 def _samples(run: RunFolder) -> tuple[RenderSamples, RenderSamples, str]:
-    """Of training and validation, and what the latter are of."""
+    """The samples of training and validation, and a name for the latter."""
     spec = run.spec
     data, val_data, clips, val_clips, note = footage(run)
 
@@ -87,7 +87,7 @@ def _samples(run: RunFolder) -> tuple[RenderSamples, RenderSamples, str]:
 
 
 def read_vae(run: RunFolder) -> PictureCoder:
-    """The autoencoder, frozen."""
+    """Read the autoencoder, frozen."""
     file = run.needed("vae")
     content = read_stored(file)
     try:
@@ -110,7 +110,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def _read(run: RunFolder, step: str, net: Net) -> Net:
-    """What a step has learnt, frozen."""
+    """Read the network of a step, frozen."""
     file = run.needed(step)
     try:
         net.load_state_dict(read_stored(file)["model"])

@@ -1,4 +1,4 @@
-"""Training of the autoencoder that pictures are rendered through, on crops."""
+"""Trains the autoencoder of the renderer on crops."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from re2pix_node.training.loop import Batch, Sums
 from re2pix_node.training.pictures.clip_pictures import Pictures
 from re2pix_node.training.run_file import RunFile
 
-FRAMES = 200  # by which latents are normalised
+FRAMES = 200  # number of frames from which latents are normalised
 
 
 def vae_options(spec: RunFile) -> VaeOptions:
@@ -31,7 +31,7 @@ def vae_options(spec: RunFile) -> VaeOptions:
 
 
 def initial_vae(spec: RunFile) -> Vae:
-    """A new autoencoder, or the one that the run points to."""
+    """A new autoencoder, or the one that the run names."""
     if not spec.vae.pretrained:
         return build_vae(vae_options(spec))
     folder = Path(spec.vae.pretrained)
@@ -39,7 +39,7 @@ def initial_vae(spec: RunFile) -> Vae:
         return _pretrained(folder)
     except TrainingError:
         raise
-    except Exception as error:  # what is damaged or foreign fails wherever it is
+    except Exception as error:  # a damaged or foreign file can raise any error
         raise TrainingError(f"{folder}: no autoencoder of diffusers can be read from it ({one_line(error)})") from None
 
 
@@ -49,7 +49,7 @@ def _pretrained(folder: Path) -> Vae:
     if kind not in KINDS:
         raise TrainingError(f"{folder}: is of the kind {kind}; known are {', '.join(KINDS)}")
     vae, info = KINDS[kind].from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    if missing := sorted(info["missing_keys"]):  # diffusers only warns, and makes them up
+    if missing := sorted(info["missing_keys"]):  # diffusers only warns and invents them
         raise TrainingError(f"{folder}: lacks {len(missing)} weights, {missing[0]} is the first: copy it again, whole")
     channels, back = vae.config.in_channels, vae.config.out_channels
     if not channels == back == 3 * math.isqrt(channels // 3) ** 2:
@@ -61,7 +61,7 @@ def _pretrained(folder: Path) -> Vae:
 
 
 class Crops:
-    """Square parts of single frames, drawn by seed and step alone."""
+    """Square crops of single frames, chosen only by seed and step."""
 
     def __init__(self, pictures: Sequence[Pictures], weights: Sequence[float], side: int, seed: int) -> None:
         height, width = pictures[0].shape[1:3]
@@ -85,18 +85,18 @@ class Crops:
 
 
 class VaeLoss(nn.Module):
-    """The autoencoder, and how different what it gives back looks."""
+    """The autoencoder, and the difference between its output and the picture."""
 
     def __init__(self, spec: RunFile, backbone: Backbone) -> None:
         super().__init__()
         self.net = PictureCoder(initial_vae(spec))
         self._noise, self._looks = spec.vae.noise, spec.vae.looks
-        self._backbone = [backbone]  # in a list: it is not trained along
+        self._backbone = [backbone]  # in a list, so that it is not trained
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         planes = planes_of(pictures).contiguous(memory_format=torch.channels_last)
         latents = self.net.raw_latents(planes)
-        # A renderer's latents will never be exact: the decoder learns to bear it, and so near ones come to look alike.
+        # A renderer's latents are never exact: with this noise the decoder learns to tolerate errors.
         strength = self._noise * torch.rand(len(latents), 1, 1, 1, device=latents.device)
         spoilt = latents + strength * torch.randn_like(latents)
         said = self.net.from_raw(spoilt)
@@ -139,7 +139,7 @@ class VaeTask:
 
     @torch.no_grad()
     def judged(self) -> dict[str, float]:
-        """Figures of the autoencoder as it is."""
+        """The figures of the present autoencoder."""
         sums = self.empty()
         for batch in self.val_batches(0, 1):
             for name, value in self.measure(self.model, batch).items():
@@ -148,7 +148,7 @@ class VaeTask:
 
     @torch.no_grad()
     def normalise(self) -> None:
-        """Measures mean and spread of the latents of frames that were trained on."""
+        """Measure mean and spread of the latents on training frames."""
         net = self.model.net.eval()
         device = net.mean.device
         latents = torch.cat([net.raw_latents(planes_of(frame.to(device))) for frame in self._train.spread(FRAMES)])

@@ -277,7 +277,7 @@ def test_what_is_missing_or_does_not_fit_is_told(
     other = tmp_path / "other.yaml"
     write_run(other, trained_run.parent, vae={**SMALL_VAE, "noise": 0.2}, renderer=SMALL_RENDERER)
     assert main(["train", "renderer", str(other), "-o", str(trained_run)]) == 2
-    assert "vae.noise is another" in capsys.readouterr().err
+    assert "vae.noise differs" in capsys.readouterr().err
     assert main(["train", "renderer", str(other), "-o", str(tmp_path / "new")]) == 2
     assert "vae/weights.pt: is missing: make it first: re2pix train vae" in capsys.readouterr().err
     with pytest.raises(TrainingError, match=r"small: renderer\.model: unknown field 'hiden'; known are"):
