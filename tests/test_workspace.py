@@ -72,6 +72,13 @@ def test_the_link_of_the_readme_shows_both_packages_in_another_workspace(workspa
     assert found_by_colcon(workspace) == found_by_rosdep(workspace / "src") == PACKAGES
 
 
+def test_without_a_link_both_packages_can_be_named(workspace: Path) -> None:
+    (workspace / "src/re2pix_node").symlink_to(ROOT)
+    lines = (ROOT / "docs/launch.md").read_text().splitlines()
+    (build,) = (line for line in lines if line.startswith("colcon build --base-paths"))
+    assert set(run(workspace, build.replace("build", "list --names-only", 1)).split()) == PACKAGES
+
+
 def test_a_node_without_its_messages_names_the_mend(workspace: Path) -> None:
     environment = without_ours()
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
