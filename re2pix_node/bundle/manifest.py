@@ -20,6 +20,9 @@ CONTEXT_MAX = 64
 DIGITS_MAX = 20  # digits of an integer; larger ones cost time and cannot be printed
 DEPTH_MAX = 32  # nesting of lists and mappings; deeper ones cost time and overflow the stack
 NANOSECONDS = 1_000_000_000
+# Names of optional outputs that would be mistaken for others.
+NOT_OPTIONAL = ("features", "labels", "confidence", "segmentation", "image", "preview", "camera_info")
+OUTPUT_DTYPES = ("float32", "float16", "uint8")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -177,6 +180,23 @@ class ProofSpec:
 
 
 @dataclass(frozen=True)
+class OptionalOutput:
+    """An output of the forecast graph beside features, labels and confidence."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]  # of one horizon
+    relative_l2: float  # of an engine's values to those of the proof, at most
+
+    def __post_init__(self) -> None:
+        _require(re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None, f"name has odd characters: '{self.name}'")
+        _require(self.name not in NOT_OPTIONAL, f"'{self.name}' is no optional output: choose another name")
+        _require(self.dtype in OUTPUT_DTYPES, f"dtype must be one of {', '.join(OUTPUT_DTYPES)}, is '{self.dtype}'")
+        _require(bool(self.shape) and min(self.shape) > 0, f"shape must be positive, is {list(self.shape)}")
+        _require(0 <= self.relative_l2 <= 1, f"relative_l2 must lie from 0 to 1, is {self.relative_l2:g}")
+
+
+@dataclass(frozen=True)
 class Score:
     """One measured figure, with the command that measured it."""
 
@@ -203,12 +223,15 @@ class Manifest:
     proof: ProofSpec
     noise: int = 0  # number of random numbers for each sample, in the forecast graph's input `noise`
     render: RenderSpec | None = None
+    outputs: tuple[OptionalOutput, ...] = ()
     scores: tuple[Score, ...] = ()
 
     def __post_init__(self) -> None:
         _require(bool(re.fullmatch(r"[A-Za-z0-9._-]+", self.name)), f"name has odd characters: '{self.name}'")
         _require(self.samples >= 1, f"samples must be at least 1, is {self.samples}")
         _require(self.noise >= 0, f"noise must not be negative, is {self.noise}")
+        names = [output.name for output in self.outputs]
+        _require(len(set(names)) == len(names), f"an output occurs twice in {names}")
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
@@ -228,8 +251,9 @@ def parse_manifest(text: str, where: str) -> Manifest:
 def manifest_text(manifest: Manifest) -> str:
     """The manifest as YAML that `parse_manifest` reads back."""
     fields = _plain(dataclasses.asdict(manifest))
-    if manifest.render is None:
-        del fields["render"]
+    for name in ("render", "outputs"):  # older versions read bundles without them
+        if not fields[name]:
+            del fields[name]
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
 
 

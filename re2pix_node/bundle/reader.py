@@ -41,11 +41,15 @@ def signatures(manifest: Manifest) -> dict[str, Signature]:
     horizons = len(manifest.time.horizons)
     noise = {"noise": Tensor("float32", (manifest.samples, manifest.noise))} if manifest.noise else {}
     predicted = Tensor(cells.dtype, (manifest.samples, horizons, cells.height, cells.width, cells.channels))
+    optional = {
+        output.name: Tensor(output.dtype, (manifest.samples, horizons + 1, *output.shape))
+        for output in manifest.outputs
+    }
     return {
         "encode": Signature({"frame": frame}, {"features": seen}),
         "forecast": Signature(
             {f"context_{i}": seen for i in range(manifest.time.context)} | noise,
-            {"features": predicted, "labels": Tensor("uint8", masks), "confidence": Tensor("uint8", masks)},
+            {"features": predicted, "labels": Tensor("uint8", masks), "confidence": Tensor("uint8", masks)} | optional,
         ),
     }
 

@@ -8,7 +8,7 @@ from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_arguments
 from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import Re2pixError
-from re2pix_node.pipeline.messages import KINDS
+from re2pix_node.pipeline.outputs import output_names, published_kinds
 from re2pix_node.recordings.replay import ReplayJob, replay
 from re2pix_node.render.renderer import PictureRenderer
 
@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_arguments(parser)
     parser.add_argument("--topic", help="the camera topic, if the recording has several")
     parser.add_argument(
-        "--outputs", default="segmentation,confidence", help="any of segmentation, confidence, features"
+        "--outputs",
+        help=f"any of {', '.join(published_kinds())} (default: those of the bundle, without features)",
     )
     parser.add_argument("--render", action="store_true", help="also draw each forecast: a picture at every horizon")
     parser.add_argument("--video", type=Path, help="also write a preview video (.webm or .mp4)")
@@ -29,11 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    kinds = [kind.strip() for kind in options.outputs.split(",")]
-    for kind in kinds:
-        if kind not in KINDS:
-            raise Re2pixError(f"there is no output '{kind}': choose from {', '.join(KINDS)}")
+    kinds = None if options.outputs is None else [kind.strip() for kind in options.outputs.split(",")]
+    for kind in kinds or ():
+        if kind not in published_kinds():
+            raise Re2pixError(f"there is no output '{kind}': choose from {', '.join(published_kinds())}")
     bundle = read_bundle(options.bundle)
+    for kind in kinds or ():
+        if not output_names(bundle, [kind]):
+            raise Re2pixError(f"{bundle.manifest.name} does not give the output '{kind}': leave it out")
     engine, _ = open_engine(bundle, options.engine, options.precision, options.threads)
     renderer = PictureRenderer(bundle, options.threads) if options.render else None
     job = ReplayJob(options.recording, options.output, options.topic, kinds, options.video, options.force)

@@ -1,7 +1,7 @@
 """The one interface that the pipeline knows, and what all engines share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
@@ -21,6 +21,12 @@ class ForecastArrays:
     features: NDArray[Any]  # [samples, horizons, h, w, channels]
     labels: NDArray[Any]  # u8 [samples, 1 + horizons, H', W'], index 0 = now
     confidence: NDArray[Any]  # u8, as labels
+    optional: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # each [samples, 1 + horizons, ...]
+
+
+def forecast_arrays(outputs: Arrays) -> ForecastArrays:
+    """The outputs of the forecast graph, from its dictionary, which is used up."""
+    return ForecastArrays(outputs.pop("features"), outputs.pop("labels"), outputs.pop("confidence"), outputs)
 
 
 class Engine(Protocol):
@@ -106,7 +112,7 @@ class HostEngine:
         inputs = {f"context_{i}": features for i, features in enumerate(context)}
         if noise is not None:
             inputs["noise"] = noise
-        return ForecastArrays(**self._run(self._forecast, "forecast", inputs))
+        return forecast_arrays(self._run(self._forecast, "forecast", inputs))
 
     def upload(self, features: NDArray[Any]) -> Features:
         return features

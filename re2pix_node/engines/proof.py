@@ -1,13 +1,13 @@
 """No engine is trusted before it reproduced the bundle's reference outputs on this very machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.bundle.manifest import ProofSpec
+from re2pix_node.bundle.manifest import OptionalOutput, ProofSpec
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.base import Engine
 
@@ -43,11 +43,17 @@ def prove(engine: Engine, bundle: Bundle) -> Proof:
         "forecast.features": outputs.features,
         "forecast.labels": outputs.labels,
         "forecast.confidence": outputs.confidence,
+        **{f"forecast.{name}": array for name, array in outputs.optional.items()},
     }
-    return compare(found, reference, bundle.manifest.proof)
+    return compare(found, reference, bundle.manifest.proof, bundle.manifest.outputs)
 
 
-def compare(found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]], bounds: ProofSpec) -> Proof:
+def compare(
+    found: Mapping[str, NDArray[Any]],
+    reference: Mapping[str, NDArray[Any]],
+    bounds: ProofSpec,
+    optional: Sequence[OptionalOutput] = (),
+) -> Proof:
     features = [_feature_figures(found[name], reference[name]) for name in ("encode.features", "forecast.features")]
     relative_l2 = max(figures[0] for figures in features)
     cosine = min(figures[1] for figures in features)
@@ -63,6 +69,10 @@ def compare(found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[A
         faults.append(f"only {agreement:.3%} of labels agree, {bounds.agreement:.3%} are needed")
     if confidence > bounds.confidence:
         faults.append(f"confidence is off by {confidence:.2g}, more than {bounds.confidence:g}")
+    for output in optional:
+        apart, _ = _feature_figures(found[f"forecast.{output.name}"], reference[f"forecast.{output.name}"])
+        if apart > output.relative_l2:
+            faults.append(f"{output.name}'s relative L2 {apart:.2g} exceeds {output.relative_l2:g}")
     return Proof(relative_l2, cosine, agreement, confidence, tuple(faults))
 
 

@@ -4,7 +4,7 @@ The same code fills the messages of rclpy (the node) and of rosbags (replay, whi
 fields by keyword, and differ only in what they want for an array.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,6 @@ from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.imaging.geometry import Region
 from re2pix_node.pipeline.pipeline import Forecast
-
-MASKS = ("segmentation", "confidence")
-KINDS = (*MASKS, "features")
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,7 @@ class MessageTypes:
     feature_map: Any
     forecast: Any
     array: Callable[[NDArray[Any]], Any]
+    named: Callable[[str], Any]  # any class, by its type, as in nav_msgs/OccupancyGrid
 
 
 @dataclass(frozen=True)
@@ -109,35 +107,17 @@ def forecast_message(
     )
 
 
-def output_names(bundle: Bundle, kinds: Sequence[str] = KINDS) -> list[str]:
-    """Names of the outputs of such a bundle, as their topics end: h0/segmentation and so on."""
-    return [f"h{k}/{kind}" for kind in kinds for k in range(len(bundle.manifest.time.horizons) + 1)]
-
-
-def output_messages(
-    types: MessageTypes, bundle: Bundle, forecast: Forecast, names: Sequence[str], frame_id: str
-) -> Iterator[tuple[str, Any]]:
-    """The named outputs of a forecast, one at a time. Of several samples the first is shown."""
-    for name in names:
-        moment, kind = name.split("/")
-        k = int(moment.removeprefix("h"))
-        if kind == "features":
-            yield name, feature_map_message(types, bundle, forecast, k, frame_id)
-        else:
-            masks = forecast.labels if kind == "segmentation" else forecast.confidence
-            yield name, mask_message(types, masks[0, k], header_message(types, forecast.stamp, frame_id))
-
-
 def mask_message(types: MessageTypes, mask: NDArray[Any], header: Any) -> Any:
-    return _pixels_message(types, mask, "mono8", header)
+    return pixels_message(types, mask, "mono8", header)
 
 
 def image_message(types: MessageTypes, picture: NDArray[np.uint8], header: Any) -> Any:
     """A picture, [height, width, 3] RGB."""
-    return _pixels_message(types, picture, "rgb8", header)
+    return pixels_message(types, picture, "rgb8", header)
 
 
-def _pixels_message(types: MessageTypes, pixels: NDArray[Any], encoding: str, header: Any) -> Any:
+def pixels_message(types: MessageTypes, pixels: NDArray[Any], encoding: str, header: Any) -> Any:
+    """An Image of an array [height, width] or [height, width, channels], of the type that its encoding says."""
     height, width = pixels.shape[:2]
     return types.image(
         header=header,
@@ -145,8 +125,8 @@ def _pixels_message(types: MessageTypes, pixels: NDArray[Any], encoding: str, he
         width=width,
         encoding=encoding,
         is_bigendian=0,
-        step=pixels.size // height,
-        data=types.array(pixels.reshape(-1)),
+        step=pixels.nbytes // height,
+        data=types.array(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)),
     )
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -32,6 +32,7 @@ class Forecast:
     labels: NDArray[Any]  # u8 [samples, K + 1, H', W']
     confidence: NDArray[Any]  # u8 [samples, K + 1, H', W']
     region: Region  # the part of the camera image that grids and masks cover
+    optional: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # by name, each [samples, K + 1, ...]
 
     @property
     def predicted_stamps(self) -> tuple[int, ...]:
@@ -165,6 +166,7 @@ class Pipeline:
             labels=outputs.labels,
             confidence=outputs.confidence,
             region=region,
+            optional=outputs.optional,
         )
 
 

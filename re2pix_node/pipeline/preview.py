@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from re2pix_node.bundle.manifest import NANOSECONDS, UNLABELLED, LabelSpec
 from re2pix_node.errors import Re2pixError
+from re2pix_node.pipeline.outputs import panels
 from re2pix_node.pipeline.pipeline import Forecast
 
 Picture = NDArray[np.uint8]
@@ -69,7 +70,8 @@ def forecast_sheet(
     region = forecast.region
     notes = [f"stamp {forecast.stamp / NANOSECONDS:.2f} s", f"frames {forecast.spacing / NANOSECONDS:.3f} s apart"]
     drawn = [(f"drawn, {moment_caption(forecast.horizons[k])}", picture) for k, picture in (pictures or {}).items()]
-    return contact_sheet(cut(frame, region.x, region.y, region.width, region.height), masks, notes, labels, drawn)
+    shown = cut(frame, region.x, region.y, region.width, region.height)
+    return contact_sheet(shown, masks, notes, labels, [*panels(forecast, moment_caption), *drawn])
 
 
 def moment_caption(horizon: int) -> str:

@@ -19,4 +19,5 @@ def bag_types() -> MessageTypes:
         feature_map=types["re2pix_msgs/msg/FeatureMap"],
         forecast=types["re2pix_msgs/msg/Forecast"],
         array=lambda values: values,
+        named=lambda kind: types[kind.replace("/", "/msg/")],
     )

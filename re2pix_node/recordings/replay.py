@@ -20,9 +20,8 @@ from re2pix_node.pipeline.messages import (
     forecast_message,
     header_message,
     image_message,
-    output_messages,
-    output_names,
 )
+from re2pix_node.pipeline.outputs import IMAGE, output_messages, output_names, recorded_kinds
 from re2pix_node.pipeline.pipeline import Forecast, Observation, Pipeline
 from re2pix_node.pipeline.preview import Picture, VideoWriter, forecast_sheet, open_video
 from re2pix_node.recordings.message_types import bag_types
@@ -51,7 +50,7 @@ class ReplayJob:
     recording: Path
     output: Path
     topic: str | None = None
-    kinds: Sequence[str] = ("segmentation", "confidence")
+    kinds: Sequence[str] | None = None  # outputs to write; None: those of the bundle that are usually recorded
     video: Path | None = None
     replace: bool = False
 
@@ -69,6 +68,7 @@ def replay(
     With a renderer, every forecast is drawn at every horizon.
     """
     pipeline = Pipeline(bundle, engine, fit)
+    names = output_names(bundle, recorded_kinds(bundle.manifest) if job.kinds is None else job.kinds)
     start = time.perf_counter()
     frames = forecasts = undecodable = 0
     without: Counter[str] = Counter()  # frames that led to no forecast, by the reason
@@ -92,7 +92,7 @@ def replay(
                 without[observation.missing.value] += 1
             if forecast is not None:
                 forecasts += 1
-                _write(writer, bundle, engine, forecast, source, job.kinds)
+                _write(writer, bundle, engine, forecast, source, names)
                 drawn = _drawn(renderer, observation, len(forecast.horizons)) if renderer else {}
                 _write_pictures(writer, forecast, source, drawn)
                 if video:
@@ -103,10 +103,9 @@ def replay(
 
 
 def _write(
-    writer: BagWriter, bundle: Bundle, engine: Engine, forecast: Forecast, source: BagFrame, kinds: Sequence[str]
+    writer: BagWriter, bundle: Bundle, engine: Engine, forecast: Forecast, source: BagFrame, names: Sequence[str]
 ) -> None:
     types = bag_types()
-    names = output_names(bundle, kinds)
     made = Circumstances(f"{engine.name} {engine.precision}", source.frame_id)
     # The log time is that of the source frame: played together, a forecast appears with its frame.
     writer.write(f"{TOPIC}/forecast", forecast_message(types, bundle, forecast, names, made), source.received)
@@ -128,7 +127,7 @@ def _write_pictures(writer: BagWriter, forecast: Forecast, source: BagFrame, dra
     types = bag_types()
     for k, picture in drawn.items():
         header = header_message(types, forecast.stamp, source.frame_id)
-        writer.write(f"{TOPIC}/h{k}/image", image_message(types, picture, header), source.received)
+        writer.write(f"{TOPIC}/h{k}/{IMAGE}", image_message(types, picture, header), source.received)
 
 
 def _why_nothing(job: ReplayJob, bundle: Bundle, frames: int, without: Counter[str], problem: str | None) -> str:

@@ -1,6 +1,7 @@
 """The messages of rclpy, for pipeline/messages.py to fill."""
 
 import array
+import importlib
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,13 @@ from re2pix_node.pipeline.messages import MessageTypes
 @cache
 def ros_types() -> MessageTypes:
     """rclpy's classes."""
-    return MessageTypes(Time, Duration, Header, Image, ImageRegion, FeatureMap, Forecast, _ros_array)
+    return MessageTypes(Time, Duration, Header, Image, ImageRegion, FeatureMap, Forecast, _ros_array, _named)
+
+
+@cache
+def _named(kind: str) -> Any:
+    package, name = kind.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), name)
 
 
 def _ros_array(values: NDArray[Any]) -> Any:

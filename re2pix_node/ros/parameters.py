@@ -14,9 +14,10 @@ from re2pix_node.bundle.locate import DEFAULT_BUNDLE
 from re2pix_node.engines.registry import PRECISIONS, engine_names
 from re2pix_node.errors import Re2pixError
 from re2pix_node.imaging.geometry import FITS
+from re2pix_node.pipeline.outputs import published_kinds
 
 TRANSPORTS = ("raw", "compressed")
-OUTPUTS = ("segmentation", "confidence", "features", "preview", "camera_info")
+VIEWS = ("preview", "camera_info")  # outputs that are of no horizon
 
 
 class When(enum.Enum):
@@ -83,6 +84,7 @@ class Parameter:
 # A table: the facts of a parameter in one line, what it means in the next.
 def parameters() -> tuple[Parameter, ...]:
     """The table, with the engines and outputs that are registered now."""
+    outputs = (*published_kinds(), *VIEWS)
     return (
         Parameter("bundle", Kind.STRING, DEFAULT_BUNDLE, When.CONFIGURE,
             description="Folder of the model bundle, or the name of one that ships."),
@@ -98,7 +100,7 @@ def parameters() -> tuple[Parameter, ...]:
             description="Type of ~/input/image: sensor_msgs/Image or sensor_msgs/CompressedImage."),
         Parameter("horizons", Kind.INTS, (), When.CONFIGURE, low=0, high=99,
             description="Horizons to publish: k means the topics ~/output/h<k>, 0 is now; empty: all."),
-        Parameter("outputs", Kind.STRINGS, OUTPUTS, When.CONFIGURE, choices=OUTPUTS,
+        Parameter("outputs", Kind.STRINGS, outputs, When.CONFIGURE, choices=outputs,
             description="Outputs that get topics. Outputs without subscribers are never computed."),
         Parameter("skill_window", Kind.DOUBLE, 10.0, When.CONFIGURE, low=1, high=600,
             description="Length of the past, in seconds, over which the live skill is measured."),

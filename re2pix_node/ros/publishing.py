@@ -6,21 +6,18 @@ from contextlib import ExitStack
 from typing import Any
 
 from rclpy.node import Node
-from re2pix_msgs.msg import FeatureMap
 from re2pix_msgs.msg import Forecast as ForecastMessage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.errors import Re2pixError
 from re2pix_node.pipeline.messages import (
-    KINDS,
     Circumstances,
     forecast_message,
     header_message,
     image_message,
-    output_messages,
-    output_names,
 )
+from re2pix_node.pipeline.outputs import IMAGE, message_type, output_messages, output_names
 from re2pix_node.pipeline.pipeline import Forecast
 from re2pix_node.pipeline.preview import Picture, encode_jpeg, forecast_sheet
 from re2pix_node.ros import label_info, qos
@@ -43,11 +40,11 @@ class ForecastPublishers:
         self._held = held
         self._forecast = self._advertise(ForecastMessage, "forecast")
         self._moments = {
-            name: self._advertise(FeatureMap if name.endswith("features") else Image, name)
+            name: self._advertise(ros_types().named(message_type(name.split("/")[1])), name)
             for name in _moment_names(bundle, settings)
         }
         drawn = [k for k in _chosen(bundle, settings) if k] if bundle.manifest.render else []
-        self._pictures = {k: self._advertise(Image, f"h{k}/image") for k in drawn}
+        self._pictures = {k: self._advertise(Image, f"h{k}/{IMAGE}") for k in drawn}
         outputs = settings.outputs
         self._preview = self._advertise(CompressedImage, "preview/compressed") if PREVIEW in outputs else None
         self._camera_info = self._advertise(CameraInfo, "camera_info") if CAMERA_INFO in outputs else None
@@ -107,8 +104,7 @@ class ForecastPublishers:
 def _moment_names(bundle: Bundle, settings: NodeSettings) -> Sequence[str]:
     """Names of the outputs that belong to a moment, of the kinds and horizons asked for."""
     chosen = {f"h{k}" for k in _chosen(bundle, settings)}
-    kinds = [kind for kind in KINDS if kind in settings.outputs]
-    return [name for name in output_names(bundle, kinds) if name.split("/")[0] in chosen]
+    return [name for name in output_names(bundle, settings.outputs) if name.split("/")[0] in chosen]
 
 
 def _chosen(bundle: Bundle, settings: NodeSettings) -> Sequence[int]:

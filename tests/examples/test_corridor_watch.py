@@ -18,13 +18,11 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.examples.corridor_watch import MOST_WAITING, NUMBERS, Join
 from re2pix_node.imaging.geometry import Region
 from re2pix_node.pipeline.messages import (
-    MASKS,
     Circumstances,
     forecast_message,
-    output_messages,
-    output_names,
     stamp_of,
 )
+from re2pix_node.pipeline.outputs import output_messages, output_names
 from re2pix_node.pipeline.pipeline import Forecast
 from re2pix_node.ros.message_types import ros_types
 from tests.support.ros_node import RELIABLE, ROOT, Listener, start
@@ -34,6 +32,8 @@ SPACING = 180_000_000
 CAR = 13
 NAN = float("nan")
 GOOD = (NAN, 0.5, 0.4, 0.3)
+
+MASKS = ("segmentation", "confidence")
 
 
 @pytest.fixture(scope="module", autouse=True)

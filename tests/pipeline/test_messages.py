@@ -18,11 +18,10 @@ from re2pix_node.pipeline.messages import (
     header_message,
     image_message,
     mask_of,
-    output_messages,
-    output_names,
     stamp_of,
     time_message,
 )
+from re2pix_node.pipeline.outputs import output_messages, output_names
 from re2pix_node.pipeline.pipeline import Forecast
 from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.writer import message_types

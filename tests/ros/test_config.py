@@ -23,7 +23,7 @@ from re2pix_msgs.msg import Forecast
 
 from re2pix_node.bundle.locate import DEFAULT_BUNDLE, bundle_folder
 from re2pix_node.bundle.reader import read_bundle
-from re2pix_node.pipeline.messages import output_names
+from re2pix_node.pipeline.outputs import output_names
 from re2pix_node.ros import qos
 from re2pix_node.ros.parameters import parameters
 

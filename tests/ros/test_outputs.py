@@ -1,5 +1,7 @@
 """What goes out beside forecasts and masks: calibration, preview, label names, live skill; and what does not."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.pipeline.messages import stamp_of
 from re2pix_node.ros import label_info
 from tests.support.ros_node import READY, Listener, image, listener, ros, running_node
+from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 __all__ = ["listener", "ros"]  # fixtures
 
@@ -58,6 +61,20 @@ def test_only_what_is_asked_for_has_a_topic(tiny: Bundle, listener: Listener) ->
             return {name.removeprefix(prefix) for name in names if name.startswith(prefix)} - {"label_info"}
 
         assert listener.wait(lambda: topics() == expected, READY), topics()
+
+
+def test_an_output_from_outside_is_one_row(listener: Listener, tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "warm", tiny_manifest(warmth=True))
+    forecasts = listener.listen(Forecast, "forecast")
+    images = listener.listen(Image, "h1/warmth")
+    publisher = listener.publisher()
+    with running_node(listener.namespace, module="tests.support.warmth", bundle=bundle.path):
+        listener.wait_active(publisher)
+        assert listener.send_until(publisher, lambda: len(images) >= 3), listener.message
+    assert (images[-1].encoding, images[-1].height, images[-1].width) == ("32FC1", 16, 32)
+    assert np.isfinite(np.frombuffer(images[-1].data, np.float32)).all()
+    told = {stamp_of(message.header): message.outputs for message in forecasts}
+    assert told[stamp_of(images[-1].header)] == ["h1/warmth"]
 
 
 def test_live_skill_reaches_planners_and_diagnostics(tiny: Bundle, listener: Listener) -> None:

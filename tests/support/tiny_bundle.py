@@ -2,7 +2,8 @@
 
 Nothing in it is trained. Features of a cell are its mean colour, its position and a few fixed random filters; the
 forecast continues the change between the last two frames; a label is the nearest of a few class colours. A picture,
-where it draws any, is the newest frame, the brighter the farther ahead, in stripes of noise.
+where it draws any, is the newest frame, the brighter the farther ahead, in stripes of noise. An optional output, where
+it has one, is the mean of a cell's features.
 """
 
 from pathlib import Path
@@ -21,6 +22,7 @@ from re2pix_node.bundle.manifest import (
     LabelClass,
     LabelSpec,
     Manifest,
+    OptionalOutput,
     ProofSpec,
     Provenance,
     RenderSpec,
@@ -48,6 +50,7 @@ def tiny_manifest(
     horizons: int = 3,
     samples: int = 1,
     render: bool = False,
+    warmth: bool = False,
 ) -> Manifest:
     unknown = "0" * 64
     return Manifest(
@@ -67,6 +70,7 @@ def tiny_manifest(
         graphs=Graphs(FileEntry("encode.onnx", unknown), FileEntry("forecast.onnx", unknown)),
         proof=ProofSpec("proof.npz", unknown, relative_l2=0.02, cosine=0.9995, agreement=0.97, confidence=0.02),
         render=RenderSpec("render.onnx", unknown, noise=width, psnr=40.0) if render else None,
+        outputs=(OptionalOutput("warmth", "float32", (height // CELL, width // CELL), 0.02),) if warmth else (),
     )
 
 
@@ -85,7 +89,7 @@ def reference_proof(manifest: Manifest, graphs: dict[str, onnx.ModelProto]) -> d
     steps = [drive.frame(0.18 * i, *size)[None] for i in range(manifest.time.context)]
     context = [encoder.run(["features"], {"frame": step})[0] for step in steps]
     inputs = {f"context_{i}": features for i, features in enumerate(context)}
-    names = ["features", "labels", "confidence"]
+    names = ["features", "labels", "confidence", *(output.name for output in manifest.outputs)]
     outputs = onnx.reference.ReferenceEvaluator(graphs["forecast"]).run(names, inputs)
     proof = {
         "encode.frame": steps[-1],
@@ -182,6 +186,11 @@ def forecast_graph(manifest: Manifest) -> onnx.ModelProto:
         ]
         constants["zero"] = np.float32(0)
     constants["class_axis"] = np.array([1], np.int64)
+    optional = {}
+    if manifest.outputs:  # the mean of a cell's features
+        nodes.append(helper.make_node("ReduceMean", ["moments", "last_axis"], ["warmth"], keepdims=0))
+        constants["last_axis"] = np.array([-1], np.int64)
+        optional["warmth"] = (TensorProto.FLOAT, [samples, len(steps) + 1, *grid[:2]])
     return _model(
         "forecast",
         {name: (TensorProto.FLOAT, [1, *grid]) for name in context},
@@ -189,6 +198,7 @@ def forecast_graph(manifest: Manifest) -> onnx.ModelProto:
             "features": (TensorProto.FLOAT, [samples, len(steps), *grid]),
             "labels": (TensorProto.UINT8, masks),
             "confidence": (TensorProto.UINT8, masks),
+            **optional,
         },
         constants,
         nodes,

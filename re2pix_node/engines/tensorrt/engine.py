@@ -7,7 +7,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle, signatures
-from re2pix_node.engines.base import Engine, Features, ForecastArrays, Runtime, check_signature, one_line
+from re2pix_node.engines.base import (
+    Engine,
+    Features,
+    ForecastArrays,
+    Runtime,
+    check_signature,
+    forecast_arrays,
+    one_line,
+)
 from re2pix_node.engines.cache import EngineCache, EngineKey
 from re2pix_node.engines.proof import prove
 from re2pix_node.engines.tensorrt.bindings import Bindings, find_bindings
@@ -100,8 +108,8 @@ class TensorrtEngine:
             self._forecast.host["noise"].array[...] = noise
         self._forecast.run()
         # Copies: the next run writes to the same memory.
-        return ForecastArrays(
-            **{name: self._forecast.host[name].array.copy() for name in self._forecast.signature.outputs}
+        return forecast_arrays(
+            {name: self._forecast.host[name].array.copy() for name in self._forecast.signature.outputs}
         )
 
     def upload(self, features: NDArray[Any]) -> DeviceFeatures:
