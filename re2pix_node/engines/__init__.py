@@ -1,1 +1,1 @@
-"""Engines run a bundle's graphs on this machine. `registry` lists them; `session.open_engine` gives a proved one."""
+"""Engines run a bundle's graphs on this machine. `registry` lists them; `session.open_engine` returns a proved one."""

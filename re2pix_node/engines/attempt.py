@@ -1,4 +1,4 @@
-"""Loading an engine, and proving it, on trial."""
+"""Tries one engine: loads it and proves it."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from re2pix_node.errors import BundleError
 
 @dataclass(frozen=True)
 class EngineAttempt:
-    """What became of one engine at one precision."""
+    """The result of trying one engine at one precision."""
 
     engine: str
     precision: str
     proof: Proof | None
     fault: str | None
-    absent: bool = False  # the runtime itself is not to be had here
+    absent: bool = False  # the runtime itself is not available here
 
     def __str__(self) -> str:
         figures = f" ({self.proof})" if self.proof else ""
@@ -24,13 +24,13 @@ class EngineAttempt:
 
 
 def try_engine(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -> tuple[Engine | None, EngineAttempt]:
-    """Loads and proves one engine. What is wrong with the bundle itself is raised: no other engine would mend it."""
+    """Load and prove one engine. A fault of the bundle itself is raised, because no other engine would fix it."""
     try:
         engine = runtime.load(bundle, precision, threads)
         proof = prove(engine, bundle)
     except BundleError:
         raise
-    except Exception as error:  # whatever a runtime throws must cost that engine and no more
+    except Exception as error:  # any error of a runtime must cost only that engine
         return None, EngineAttempt(runtime.name, precision, None, one_line(error))
     if proof.faults:
         return None, EngineAttempt(runtime.name, precision, proof, "; ".join(proof.faults))

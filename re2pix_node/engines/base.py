@@ -1,4 +1,4 @@
-"""The one interface that the pipeline knows, and what all engines share."""
+"""The interface of an engine, the only one that the pipeline knows, and code that all engines share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from re2pix_node.bundle.reader import Bundle, Signature, signatures
 from re2pix_node.errors import BundleError, EngineError
 
-# Encoded features as the engine holds them: an array here, device memory in an engine for GPUs.
+# Encoded features as the engine holds them: an array here, device memory in a GPU engine.
 Features: TypeAlias = Any
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class ForecastArrays:
-    """What the forecast graph gives."""
+    """The outputs of the forecast graph."""
 
     features: NDArray[Any]  # [samples, horizons, h, w, channels]
     labels: NDArray[Any]  # u8 [samples, 1 + horizons, H', W'], index 0 = now
@@ -43,7 +43,7 @@ class Engine(Protocol):
         """The forecast from T encoded frames, oldest first; stochastic ones take noise (`draw_noise`)."""
 
     def upload(self, features: NDArray[Any]) -> Features:
-        """An array as `encode` would have given it."""
+        """An array, converted to the form that `encode` returns."""
 
     def fetch(self, features: Features) -> NDArray[Any]:
         """Encoded features as an array."""
@@ -55,15 +55,15 @@ class Graph(Protocol):
     signature: Signature
 
     def run(self, inputs: Arrays) -> Arrays:
-        """All outputs, by name, in memory that later runs leave alone."""
+        """All outputs by name, in memory that later runs do not change."""
 
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """How far a build is."""
+    """The progress of a build."""
 
     percent: float
-    seconds: float  # since it began
+    seconds: float  # since the start
     phase: str
 
 
@@ -75,28 +75,28 @@ class BuildInProgress(Protocol):
     def done(self) -> bool: ...
 
     def result(self) -> object:
-        """Waits for the end; raises when it went wrong."""
+        """Wait for the end; raise an error if the build failed."""
 
     def cancel(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run graphs: what it is called, what it can do on this machine, and how to load with it."""
+    """A way to run graphs: its name, its abilities on this machine, and how to load an engine."""
 
     name: str
     version: Callable[[], str]  # EngineError when it is not installed
     precisions: Callable[[], list[str]]  # best first
     load: Callable[[Bundle, str, int], Engine]  # bundle, precision, threads
-    # Of runtimes whose engines take minutes to build: whether one is there already, and how to begin.
+    # For runtimes whose engines take minutes to build: whether an engine exists, and how to start a build.
     ready: Callable[[Bundle, str], bool] | None = None
     start_build: Callable[[Bundle, str], BuildInProgress] | None = None
-    # Of runtimes that work in host memory: one graph by itself, from its bytes, precision and threads.
+    # For runtimes that work in host memory: load one graph from its bytes, precision and threads.
     load_graph: Callable[[bytes, str, int], Graph] | None = None
 
 
 class HostEngine:
-    """An engine made of graphs that take and give arrays."""
+    """An engine made of graphs with arrays as inputs and outputs."""
 
     def __init__(self, name: str, precision: str, version: str, graphs: Mapping[str, Graph]) -> None:
         self.name = name
@@ -124,7 +124,7 @@ class HostEngine:
     def _run(self, graph: Graph, what: str, inputs: Arrays) -> Arrays:
         try:
             return graph.run(inputs)
-        except Exception as error:  # each runtime throws its own kinds
+        except Exception as error:  # each runtime has its own kinds of errors
             raise EngineError(f"{self.name} {self.precision}: {what} failed: {one_line(error)}") from error
 
 
@@ -141,18 +141,18 @@ def load_host_engine(
 def load_checked(
     who: str, bundle: Bundle, name: str, expected: Signature, load_graph: Callable[[bytes], Graph]
 ) -> Graph:
-    """A graph of the bundle that takes and gives what the manifest says."""
+    """Load a graph of the bundle and check it against the manifest."""
     data = bundle.graph(name)
     try:
         graph = load_graph(data)
-    except Exception as error:  # each runtime throws its own kinds
+    except Exception as error:  # each runtime has its own kinds of errors
         raise EngineError(f"{who}: cannot load {name}.onnx: {one_line(error)}") from error
     check_signature(bundle, name, graph.signature, expected)
     return graph
 
 
 def check_signature(bundle: Bundle, graph: str, found: Signature, expected: Signature) -> None:
-    """BundleError when the graph does not take and give what the manifest says."""
+    """Raise BundleError if the graph's inputs or outputs differ from the manifest."""
     where = f"{bundle.path}: {graph}.onnx"
     for kind in ("inputs", "outputs"):
         have, want = getattr(found, kind), getattr(expected, kind)
@@ -165,7 +165,7 @@ def check_signature(bundle: Bundle, graph: str, found: Signature, expected: Sign
 
 
 def one_line(error: BaseException) -> str:
-    """The message without line breaks. Of a long one the middle is left out: runtimes name the files of their sources
-    first, and the cause last."""
+    """The message without line breaks. A long one loses its middle: runtimes name their source files first and the
+    cause last."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:60]} ... {text[-235:]}"

@@ -1,4 +1,4 @@
-"""Built engines on disk: each is whole and made for exactly this graph, library and machine, or it is not used."""
+"""Built engines on disk. One is used only if it is complete and made for exactly this graph, library and machine."""
 
 import errno
 import fcntl
@@ -22,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that a built engine depends on."""
+    """Everything that a built engine depends on."""
 
     graph: str  # sha256 of the ONNX file
-    library: str  # its name and version
+    library: str  # name and version
     gpu: str
     capability: str
     driver: str
@@ -39,18 +39,18 @@ class EngineKey:
 
 
 def cache_folder() -> Path:
-    """Where engines are kept: never in /tmp, where anyone could leave one for us to run."""
+    """The folder of engines: never /tmp, where any user could leave one for us to run."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(base).is_absolute():  # XDG says that relative ones count as unset
+    if Path(base).is_absolute():  # by the XDG rules, a relative path counts as unset
         return Path(base) / "re2pix/engines"
     try:
         return Path.home() / ".cache/re2pix/engines"
     except RuntimeError:
-        raise EngineError("there is no home directory to keep built engines in: set XDG_CACHE_HOME") from None
+        raise EngineError("there is no home directory for built engines: set XDG_CACHE_HOME") from None
 
 
 class EngineCache:
-    """A folder of engines. Beside each lies a JSON file that says what it is, and its hash."""
+    """A folder of engines. Each has a JSON file (sidecar) with its key and its hash."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder()
@@ -65,7 +65,7 @@ class EngineCache:
         return self._fault(key) is None
 
     def told(self, key: EngineKey) -> dict[str, Any]:
-        """What the sidecar says; nothing where there is none that can be read."""
+        """The content of the sidecar; empty if there is none or it cannot be read."""
         try:
             told = json.loads(self.sidecar(key).read_bytes())
         except (OSError, ValueError):
@@ -80,12 +80,12 @@ class EngineCache:
         waiting: Callable[[], None] = lambda: None,
         force: bool = False,
     ) -> Path:
-        """The engine for `key`, built if there is none that can be used.
+        """The engine for `key`; it is built if there is no usable one.
 
-        `build` writes it to the path that it is given. Of several processes that want the same engine one builds and
-        the others wait, calling `waiting` again and again, which may raise to give up.
+        `build` writes it to the given path. If several processes need the same engine, one builds and the others wait;
+        they call `waiting` repeatedly, which may raise an error to give up.
         """
-        if not force and self.has(key):  # without the lock: the folder may be read-only
+        if not force and self.has(key):  # without the lock, because the folder may be read-only
             return self.engine(key)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,14 +93,14 @@ class EngineCache:
                 fault = self._fault(key)
                 if fault is None and (waited or not force):
                     return self.engine(key)
-                logger.warning("%s: %s", what, fault or "to be built again, as asked")
+                logger.warning("%s: %s", what, fault or "building again, as requested")
                 self._build(key, what, build)
         except OSError as error:
             raise EngineError(cannot_write(self.folder, error)) from None
         return self.engine(key)
 
     def note(self, key: EngineKey, facts: Mapping[str, object]) -> None:
-        """Adds to what the sidecar says, where it can be written: an engine is as good without."""
+        """Add to the sidecar, if it can be written; the engine is usable without it."""
         told = self.told(key)
         if not told or all(told.get(name) == value for name, value in facts.items()):
             return
@@ -111,7 +111,7 @@ class EngineCache:
 
     def _build(self, key: EngineKey, what: str, build: Callable[[Path], None]) -> None:
         engine = self.engine(key)
-        for left in self.folder.glob(f".partial-*-{key.name}.*"):  # by builders that were killed; we hold the lock
+        for left in self.folder.glob(f".partial-*-{key.name}.*"):  # left by killed builders; we hold the lock
             remove(left)
         start = time.monotonic()
         with write_beside(engine, replace=True, error=EngineError) as partial:
@@ -125,38 +125,38 @@ class EngineCache:
             "seconds": round(time.monotonic() - start, 1),
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        # The engine first: one without a sidecar that knows its hash is not used, whatever happens in between.
+        # The engine first: without a sidecar that has its hash it is not used, so a crash in between is harmless.
         _write_json(self.sidecar(key), told)
         logger.info("%s: built in %.0f s: %s", what, told["seconds"], engine)
 
     def _fault(self, key: EngineKey) -> str | None:
-        """Why there is no engine to use; None when there is one."""
+        """Why there is no usable engine; None if there is one."""
         engine, sidecar = self.engine(key), self.sidecar(key)
         if not engine.exists() and not sidecar.exists():
             return self._stale(key)
         try:
             told = json.loads(sidecar.read_bytes())
             if told["key"] != asdict(key):
-                return f"{engine} is foreign ({_difference(told['key'], key)}): it is built anew"
+                return f"{engine} is for something else ({_difference(told['key'], key)}): building it again"
             found = hashlib.sha256(engine.read_bytes()).hexdigest()
             if found != told["sha256"]:
-                return f"{engine} is damaged (its sha256 is not the one in its sidecar): it is built anew"
+                return f"{engine} is damaged (its sha256 is not the one in its sidecar): building it again"
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"{engine} is unfinished or damaged ({type(error).__name__}: {error}): it is built anew"
+            return f"{engine} is unfinished or damaged ({type(error).__name__}: {error}): building it again"
         return None
 
     def _stale(self, key: EngineKey) -> str:
-        """Says for what else there are engines of this graph, so that nobody wonders why it is built again."""
+        """Log for what else engines of this graph exist, so that the log explains why it is built again."""
         sidecars = sorted(self.folder.glob(f"{key.graph[:12]}-{key.precision}-*.json"))
         reasons = [reason for reason in (_misfit(sidecar, key) for sidecar in sidecars) if reason]
         if reasons:
-            return f"the engine that is there does not fit ({reasons[-1]}): another one is built"
-        return "there is no engine yet: it is built now"
+            return f"the existing engine does not fit ({reasons[-1]}): building another one"
+        return "there is no engine yet: building it now"
 
     @contextmanager
     def _locked(self, key: EngineKey, waiting: Callable[[], None]) -> Iterator[bool]:
-        """Holds the lock of one engine; gives whether it had to wait. A process that dies lets go of it."""
-        # Lock files stay: to delete one that somebody waits for would let two build at once.
+        """Hold the lock of one engine; yield whether it had to wait. A process that dies releases it."""
+        # Lock files stay: deleting one that a process waits for would let two processes build at once.
         with (self.folder / f"{key.name}.lock").open("w") as file:
             waited = False
             while True:
@@ -186,7 +186,7 @@ def _misfit(sidecar: Path, key: EngineKey) -> str:
 def _difference(told: Mapping[str, Any], key: EngineKey) -> str:
     wanted = asdict(key)
     return ", ".join(
-        f"{field.name} is {told.get(field.name)!r}, wanted is {wanted[field.name]!r}"
+        f"{field.name} is {told.get(field.name)!r}, needed is {wanted[field.name]!r}"
         for field in fields(key)
         if told.get(field.name) != wanted[field.name]
     )

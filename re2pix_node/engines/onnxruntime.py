@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: always there, and the reference."""
+"""ONNX Runtime on the CPU: always available, and the reference."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the fast default, in bf16 where the CPU computes it natively."""
+"""OpenVINO on the CPU: the fast default, in bf16 if the CPU computes it natively."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class _OpenvinoGraph:
 
 
 def _has_dynamic_shapes(model: Any) -> bool:
-    """Such graphs can fail at run time. On one thread OpenVINO (2025.4) then returns the outputs of the run before."""
+    """Such graphs can fail at run time. With one thread OpenVINO (2025.4) then returns the previous run's outputs."""
     return any(output.get_partial_shape().is_dynamic for node in model.get_ops() for output in node.outputs())
 
 
@@ -64,7 +64,7 @@ def _precisions() -> list[str]:
 
 
 def load_graph(data: bytes, precision: str, threads: int) -> Graph:
-    """One graph by itself, for those who have no bundle yet."""
+    """Load one graph without a bundle."""
     return _OpenvinoGraph(_import().Core(), data, precision, threads)
 
 

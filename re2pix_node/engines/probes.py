@@ -1,4 +1,4 @@
-"""What `re2pix doctor` runs, in a process of its own, to see whether an engine loads. Each sets `found`, or raises."""
+"""Code that `re2pix doctor` runs in a child process to see whether an engine loads. It sets `found` or raises."""
 
 ONNXRUNTIME = """import onnxruntime
 found = f"{onnxruntime.__version__} with {', '.join(onnxruntime.get_available_providers())}" """

@@ -1,4 +1,4 @@
-"""No engine is trusted before it reproduced the bundle's reference outputs on this very machine."""
+"""Proves an engine: it must reproduce the bundle's reference outputs on this machine before it is used."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from re2pix_node.engines.base import Engine
 
 @dataclass(frozen=True)
 class Proof:
-    """How far an engine is from the reference: the worst of all graphs, and what of it is out of bounds."""
+    """The differences of an engine from the reference, the worst of all graphs, and those out of bounds."""
 
     relative_l2: float
     cosine: float
@@ -34,7 +34,7 @@ class Proof:
 
 
 def prove(engine: Engine, bundle: Bundle) -> Proof:
-    """Runs every graph on the proof's inputs and compares."""
+    """Run every graph on the proof's inputs and compare the outputs."""
     reference = bundle.proof()
     context = [engine.upload(reference[f"forecast.context_{i}"]) for i in range(bundle.manifest.time.context)]
     outputs = engine.forecast(context, reference.get("forecast.noise"))
@@ -77,7 +77,7 @@ def compare(
 
 
 def _feature_figures(found: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
-    """Relative L2 and cosine of the two, as vectors; the worst there is when anything is not finite."""
+    """Relative L2 and cosine of the two, as vectors; the worst possible values for NaN or infinity."""
     a, b = found.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
     if not np.isfinite(a).all():
         return float("inf"), -1.0

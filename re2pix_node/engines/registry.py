@@ -1,4 +1,4 @@
-"""The engines there are. To add one: a file or folder that defines a RUNTIME, and a line here.
+"""The list of engines. To add one: a file or folder that defines a RUNTIME, and a line here.
 
 Names, help texts, the node's parameter, docs/parameters.md and `re2pix doctor` follow from this. Standard library only:
 doctor reads it where nothing else is installed.
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class EngineEntry:
     """One engine."""
 
-    name: str  # for users, and of the package that pip installs
-    module: str  # that has its RUNTIME
-    purpose: str  # for whom it is, in a few words
-    probe: str = ""  # of `probes`; empty: the module called `name` is imported
-    arm_package: str = ""  # of apt, in place of pip's on ARM
+    name: str  # for users; also the name of the pip package
+    module: str  # the module with its RUNTIME
+    purpose: str  # its purpose in a few words
+    probe: str = ""  # a probe of `probes`; empty: import the module called `name`
+    arm_package: str = ""  # apt package, in place of pip's on ARM
     on_gpu: bool = False
 
     @property
@@ -44,7 +44,7 @@ PRECISIONS = ("auto", "fp16", "bf16", "fp32")
 
 
 def register(entry: EngineEntry) -> None:
-    """Adds an engine from outside this package; `auto` tries it first."""
+    """Add an engine from outside this package; `auto` tries it first."""
     if entry.name in engine_names():
         raise ValueError(f"there is an engine '{entry.name}' already")
     _ENTRIES.insert(0, entry)
@@ -55,7 +55,7 @@ def entries() -> tuple[EngineEntry, ...]:
 
 
 def engine_names() -> tuple[str, ...]:
-    """What a user may ask for."""
+    """The names that a user may give."""
     return ("auto", *(entry.name for entry in _ENTRIES))
 
 

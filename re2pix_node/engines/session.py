@@ -1,4 +1,4 @@
-"""The engine that runs a bundle: the first that proves itself, a better one later, the next one after a failure."""
+"""The engine that runs a bundle: the first that passes the proof, later a better one, after a failure the next."""
 
 import os
 import time
@@ -11,20 +11,20 @@ from re2pix_node.engines.registry import PRECISIONS, engine_names, runtimes
 from re2pix_node.engines.upgrade import Upgrade
 from re2pix_node.errors import EngineError
 
-# An engine that was loaded anew and throws again within this time (s) is given up: loading it once more would not help.
+# A reloaded engine that throws again within this time (s) is given up: another reload would not help.
 RETRY_AFTER = 60.0
 
 
 def open_engine(
     bundle: Bundle, engine: str = "auto", precision: str = "auto", threads: int = 0
 ) -> tuple[Engine, list[EngineAttempt]]:
-    """The first engine that reproduces the bundle's proof, and all that were tried on the way to it."""
+    """The first engine that reproduces the bundle's proof, and all attempts before it."""
     session = EngineSession(bundle, engine, precision, threads)
     return session.start(), session.attempts
 
 
 class EngineSession:
-    """Owns the engine at work for one bundle, and the way to others. Every engine has proved itself first."""
+    """Owns the engine in use for one bundle and the changes to others. Every engine has passed the proof first."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class EngineSession:
         threads: int = 0,
         background: bool = False,
     ) -> None:
-        """`threads` = 0 uses every core that this process may run on.
+        """`threads` = 0 uses every core that this process may use.
 
-        With `background`, engines that must be built first are waited for only when there is no other: another serves
-        until then, and `candidate` offers the better one.
+        With `background`, an engine that must be built first is built in the background: another one serves until then,
+        and `candidate` offers the better one. It is waited for only if there is no other engine.
         """
         if engine not in engine_names():
             raise EngineError(f"there is no engine '{engine}': choose one of {', '.join(engine_names())}")
@@ -45,7 +45,7 @@ class EngineSession:
             raise EngineError(f"there is no precision '{precision}': choose one of {', '.join(PRECISIONS)}")
         self.bundle = bundle
         self.attempts: list[EngineAttempt] = []
-        self.first_choice = True  # whether the engine at work is the one that `start` chose, or a better one
+        self.first_choice = True  # whether the engine in use is the one that `start` chose, or a better one
         self._wanted = engine
         self._precision = precision
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -55,11 +55,11 @@ class EngineSession:
         self._ladder = self._rungs()
         self._engine: Engine | None = None
         self._rung: tuple[Runtime, str] | None = None
-        self._renewed: float | None = None  # when the engine at work was loaded anew
+        self._renewed: float | None = None  # when the engine in use was reloaded
 
     @property
     def engine(self) -> Engine:
-        """The engine at work, from `start` on."""
+        """The engine in use, from `start` on."""
         assert self._engine is not None
         return self._engine
 
@@ -68,11 +68,11 @@ class EngineSession:
         return tuple(str(attempt) for attempt in self.attempts if attempt.fault)
 
     def start(self) -> Engine:
-        """The first engine that reproduces the bundle's proof goes to work; EngineError when none does."""
+        """Start with the first engine that reproduces the bundle's proof; EngineError if none does."""
         return self._next()
 
     def replace(self, fault: str) -> Engine:
-        """For an engine that failed at work: once the same, loaded anew; after that, the next one down the ladder."""
+        """Replace an engine that failed: first reload the same one, after that take the next one in the order."""
         assert self._rung is not None
         before = engine_title(self.engine)
         runtime, precision = self._rung
@@ -86,7 +86,7 @@ class EngineSession:
         return engine
 
     def candidate(self) -> Engine | None:
-        """A better engine than the one at work, once there is one. It takes over by `adopt`, when it has served."""
+        """A better engine than the one in use, if there is one. `adopt` puts it in use after it has served a frame."""
         if self._upgrade and self._upgrade.done():
             upgrade, self._upgrade, self._background = self._upgrade, None, False
             self.attempts += upgrade.attempts
@@ -95,33 +95,33 @@ class EngineSession:
         return self._candidate[1] if self._candidate else None
 
     def adopt(self) -> None:
-        """The candidate has served a frame: it goes to work, and the engine before it is let go."""
+        """Use the candidate, which has served a frame, and release the engine before it."""
         assert self._candidate is not None
         runtime, engine = self._candidate
         self._candidate = None
         self._engine, self._rung, self._renewed = engine, (runtime, engine.precision), None
         self.first_choice = True
-        # If it fails at work, those that served before it are next.
+        # If it fails later, the engines that served before it are next.
         self._ladder = (rung for rung in self._rungs() if rung[0] is not runtime)
 
     def reject(self, fault: str) -> None:
-        """The candidate could not serve: it is let go, and the engine at work stays."""
+        """Release the candidate, which could not serve; the engine in use stays."""
         assert self._candidate is not None
         runtime, engine = self._candidate
         self._candidate = None
         self._pass_over(runtime, engine.precision, fault)
 
     def building(self) -> str:
-        """How far the better engine is, for people; empty when none is being built."""
+        """The progress of the better engine in words; empty if none is being built."""
         return self._upgrade.progress() if self._upgrade else ""
 
     def close(self) -> None:
-        """Ends what is being built."""
+        """Stop the build in progress."""
         if self._upgrade:
             self._upgrade.cancel()
 
     def _next(self) -> Engine:
-        """The first engine, further down the ladder, that reproduces the bundle's proof."""
+        """The next engine in the order that reproduces the bundle's proof."""
         for runtime, precision in self._ladder:
             engine = self._try(runtime, precision)
             if engine:
@@ -140,7 +140,7 @@ class EngineSession:
                 continue
             try:
                 offered = runtime.precisions()
-            except Exception as error:  # not installed, or broken in a way of its own
+            except Exception as error:  # not installed, or broken in any way
                 self.attempts.append(EngineAttempt(runtime.name, self._precision, None, one_line(error), absent=True))
                 continue
             if self._precision not in ("auto", *offered):
@@ -163,5 +163,5 @@ class EngineSession:
 
 
 def engine_title(engine: Engine) -> str:
-    """For people: which engine it is, to the version."""
+    """Name, precision and version of an engine, for messages."""
     return f"{engine.name} {engine.precision} ({engine.version})"

@@ -1,4 +1,4 @@
-"""Engines that take minutes to build are built in the background, while another one serves."""
+"""Builds engines that take minutes in the background, while another one serves."""
 
 import logging
 import threading
@@ -12,11 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 class Upgrade:
-    """Builds, loads and proves engines of one runtime, down the ladder of its precisions, until one passes."""
+    """Builds, loads and proves engines of one runtime, precision by precision, until one passes."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime, precisions: Sequence[str], threads: int) -> None:
         self.runtime = runtime
-        self.engine: Engine | None = None  # to be read when it is done
+        self.engine: Engine | None = None  # read it when the upgrade is done
         self.attempts: list[EngineAttempt] = []
         self._bundle = bundle
         self._precisions = precisions
@@ -25,7 +25,7 @@ class Upgrade:
         self._at = ""
         self._ended = threading.Event()
         self._cancelled = threading.Event()
-        # A daemon: the process does not wait for it, and the builder ends with the process.
+        # A daemon thread: the process does not wait for it, and the builder ends with the process.
         threading.Thread(target=self._run, name="engine upgrade", daemon=True).start()
 
     def done(self) -> bool:
@@ -35,7 +35,7 @@ class Upgrade:
         self._ended.wait()
 
     def progress(self) -> str:
-        """How far it is, for people; empty when there is nothing left to do."""
+        """The progress in words; empty when nothing is left to do."""
         build = self._build
         if self.done() or not self._at:
             return ""
@@ -61,11 +61,11 @@ class Upgrade:
         self._at = f"{self.runtime.name} {precision}"
         try:
             self._build = self.runtime.start_build(self._bundle, precision)
-            if self._cancelled.is_set():  # while there was nothing to cancel yet
+            if self._cancelled.is_set():  # cancelled before there was anything to cancel
                 self._build.cancel()
             self._build.result()
             self.engine, attempt = try_engine(self.runtime, self._bundle, precision, self._threads)
-        except Exception as error:  # whatever becomes of it, the engine that serves goes on
+        except Exception as error:  # after any error the engine in use continues
             attempt = EngineAttempt(self.runtime.name, precision, None, one_line(error))
         logger.log(logging.WARNING if attempt.fault else logging.INFO, "%s", attempt)
         self.attempts.append(attempt)

@@ -1,1 +1,1 @@
-"""Frames in, forecasts out. No ROS here."""
+"""Frames in, forecasts out. Knows no ROS."""

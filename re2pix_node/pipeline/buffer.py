@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 # Frames kept per longest stride. A camera this fast (267 Hz at a stride of 0.24 s) already offers every spacing to
-# within 1/64 of it; what comes faster, as from a broken clock, is thinned out.
+# within 1/64 of it; faster frames, for example from a broken clock, are thinned out.
 FRAMES_PER_STRIDE = 64
 
 
 class Arrival(Enum):
-    """How a frame's stamp follows on the one before; the value completes the sentence "this frame ..."."""
+    """How a frame's stamp follows the previous one; the value completes the sentence "this frame ...\"."""
 
     IN_ORDER = "follows in order"
     REPEATED = "has the stamp of the one before: it is ignored"
@@ -30,7 +30,7 @@ class Timing:
     stride: int  # nominal spacing
     stride_min: int
     stride_max: int
-    jitter: int  # how far a frame may lie from the even grid
+    jitter: int  # how far a frame may be from the even grid
 
     def __post_init__(self) -> None:
         if self.context < 1:
@@ -39,7 +39,7 @@ class Timing:
             raise ValueError(f"stride_min must be positive, is {self.stride_min}")
         if not self.stride_min <= self.stride <= self.stride_max:
             raise ValueError(f"stride must lie from {self.stride_min} to {self.stride_max}, is {self.stride}")
-        # Neighbours of a context lie at least stride_min - 2 * jitter apart. While that is positive, a context cannot
+        # Neighbours of a context are at least stride_min - 2 * jitter apart. While that is positive, a context cannot
         # run backwards nor pick one frame twice.
         if not 0 <= 2 * self.jitter < self.stride_min:
             raise ValueError(f"jitter must lie from 0 to below half of {self.stride_min}, is {self.jitter}")
@@ -53,9 +53,9 @@ class Timing:
     def longest_gap(self) -> int:
         """Between neighbours of a context (of two frames or more).
 
-        The newest and the oldest frame lie on the grid by definition; each of the others may lie `jitter` off it. So
-        neighbours are at most stride_max apart in a context of two frames, one jitter more in one of three (the middle
-        frame is off), and two jitters more in longer ones (two inner frames are off, away from each other).
+        The newest and the oldest frame are on the grid by definition; each of the others may be `jitter` off it. So
+        neighbours are at most stride_max apart in a context of two frames, one jitter more with three frames (the
+        middle one is off), and two jitters more in longer contexts (two inner frames are off in opposite directions).
         """
         return self.stride_max + min(self.context - 2, 2) * self.jitter
 
@@ -66,16 +66,16 @@ class Context(Generic[T]):
 
     frames: tuple[T, ...]
     stamps: tuple[int, ...]
-    spacing: int  # mean spacing really used
+    spacing: int  # mean spacing that is really used
 
 
 class FrameBuffer(Generic[T]):
-    """Remembers the frames that contexts can still be made of."""
+    """Keeps the frames that a context can still use."""
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._most = 1 + FRAMES_PER_STRIDE * (timing.context - 1)
-        # Side by side, and strictly rising by stamp.
+        # Two parallel lists, strictly rising by stamp.
         self._stamps: list[int] = []
         self._frames: list[T] = []
 
@@ -97,7 +97,7 @@ class FrameBuffer(Generic[T]):
         return made
 
     def push(self, stamp: int, frame: T) -> Arrival:
-        """Takes a frame, and forgets those that no context from this one on can use."""
+        """Add a frame, and drop those that no context from this one on can use."""
         if stamp < 0:
             raise ValueError(f"stamp must not be negative, is {stamp}")
         arrival = self._arrival(stamp)
@@ -113,7 +113,7 @@ class FrameBuffer(Generic[T]):
         return arrival
 
     def context(self) -> Context[T] | None:
-        """The context headed by the newest frame, its spacing as near to the nominal stride as the camera offers."""
+        """The context that ends with the newest frame, with the available spacing nearest to the nominal stride."""
         if not self._stamps:
             return None
         if self._timing.context == 1:
@@ -134,7 +134,7 @@ class FrameBuffer(Generic[T]):
             return Arrival.REPEATED
         if stamp < newest:
             return Arrival.JUMPED_BACK
-        # A context of one frame has nothing to straddle, so no gap costs it anything.
+        # A context of one frame spans no gap, so gaps do not matter.
         return Arrival.AFTER_GAP if self._timing.context > 1 else Arrival.IN_ORDER
 
     def _forget(self, count: int) -> None:
@@ -142,7 +142,7 @@ class FrameBuffer(Generic[T]):
         del self._frames[:count]
 
     def _thin_out(self) -> None:
-        """Drops the frame whose loss leaves the smallest hole, so that what stays still spans a context."""
+        """Drop the frame whose loss leaves the smallest gap, so that the rest still spans a context."""
         stamps = self._stamps
         drop = min(range(1, len(stamps) - 1), key=lambda i: stamps[i + 1] - stamps[i - 1])
         del self._stamps[drop]
@@ -152,23 +152,23 @@ class FrameBuffer(Generic[T]):
         return self._stamps[-1] - self._stamps[index]
 
     def _first_steps(self) -> list[int]:
-        """Indices of the frames that may stand next to the newest, the most wanted first."""
+        """Indices of the frames that may be the newest one's neighbour, the best first."""
         timing = self._timing
         oldest = bisect_left(self._stamps, self._stamps[-1] - timing.stride_max - timing.jitter)
         beyond = bisect_left(self._stamps, self._stamps[-1] - timing.stride_min + timing.jitter + 1)
         return sorted(range(oldest, beyond), key=self._distance_from_nominal)
 
     def _distance_from_nominal(self, index: int) -> tuple[int, int]:
-        # At 25 Hz, 0.16 and 0.20 s are equally near to 0.18 s, and the least noise in the stamps would swap them, and
-        # with them the horizons, from frame to frame. So a longer step counts as 1/64 of the stride farther than it
-        # is: ties, and what noise makes of ties, go to the shorter one.
+        # At 25 Hz, 0.16 and 0.20 s are equally near to 0.18 s. The least noise in the stamps would swap them, and with
+        # them the horizons, from frame to frame. So a longer step counts as 1/64 of the stride farther than it is:
+        # ties and near ties go to the shorter one.
         excess = self._behind(index) - self._timing.stride
         lean = self._timing.stride // 64 if excess > 0 else 0
         return abs(excess) + lean, self._behind(index)
 
     def _follow(self, first: int) -> list[int]:
-        """Indices from the newest frame on, by way of `first`: each frame is the one nearest to where the mean spacing
-        so far puts it."""
+        """Indices from the newest frame through `first`: each next frame is the one nearest to the place that the mean
+        spacing so far predicts."""
         picks = [len(self) - 1, first]
         for steps in range(1, self._timing.context - 1):
             target = self._stamps[-1] - self._behind(picks[-1]) * (steps + 1) // steps
@@ -176,14 +176,14 @@ class FrameBuffer(Generic[T]):
         return picks
 
     def _nearest(self, target: int) -> int:
-        """Index of the frame nearest to a time before the newest; of two equally near the newer."""
+        """Index of the frame nearest to a time before the newest; the newer one of two equally near frames."""
         after = bisect_left(self._stamps, target)
         if after == 0 or self._stamps[after] - target <= target - self._stamps[after - 1]:
             return after
         return after - 1
 
     def _is_even(self, picks: list[int]) -> bool:
-        # Both sides are multiplied by the number of steps: the mean spacing need not be a whole number of ns.
+        # Both sides are multiplied by the number of steps, because the mean spacing may not be a whole number of ns.
         timing, steps, span = self._timing, len(picks) - 1, self._behind(picks[-1])
         return timing.stride_min * steps <= span <= timing.stride_max * steps and all(
             abs(i * span - self._behind(pick) * steps) <= timing.jitter * steps for i, pick in enumerate(picks)

@@ -1,4 +1,4 @@
-"""What happens while frames become forecasts. Whoever sees it tells it; logs and diagnostics are made of it."""
+"""Events while frames become forecasts. The code that notices one emits it; log and diagnostics use it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,47 +8,47 @@ from re2pix_node.pipeline.buffer import Arrival
 
 @dataclass(frozen=True)
 class Configuring:
-    """A bundle is being loaded: what was told before says nothing of it."""
+    """A bundle is being loaded: earlier events do not concern it."""
 
 
 @dataclass(frozen=True)
 class StateEntered:
-    """Of the life cycle."""
+    """The node has entered a state of the life cycle."""
 
     state: str
 
 
 @dataclass(frozen=True)
 class TransitionRefused:
-    """There will be no forecasts."""
+    """A transition was refused: there will be no forecasts."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class EngineServes:
-    """An engine is at work from now on."""
+    """An engine serves from now on."""
 
     title: str
     first_choice: bool
-    instead: bool = True  # of another one
+    instead: bool = True  # whether it replaces another engine
 
 
 @dataclass(frozen=True)
 class EngineReleased:
-    """No engine is at work any more."""
+    """No engine serves any more."""
 
 
 @dataclass(frozen=True)
 class EngineFailed:
-    """The engine at work has failed; another one is being loaded."""
+    """The engine in use has failed; another one is being loaded."""
 
     fault: str
 
 
 @dataclass(frozen=True)
 class EngineRejected:
-    """A better engine could not serve its first frame; the one at work stays."""
+    """A better engine could not serve its first frame; the one in use stays."""
 
     title: str
     fault: str
@@ -63,7 +63,7 @@ class EngineLost:
 
 @dataclass(frozen=True)
 class EnginesTold:
-    """Which engines were passed over, and how far a better one is."""
+    """The engines that were passed over, and the progress of a better one."""
 
     passed_over: tuple[str, ...]
     building: str
@@ -71,34 +71,34 @@ class EnginesTold:
 
 @dataclass(frozen=True)
 class Counted:
-    """Something that diagnostics count by this name."""
+    """An event that diagnostics count under this name."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class FrameReceived:
-    age: float  # s after its stamp
+    age: float  # age of the frame, s
 
 
 @dataclass(frozen=True)
 class FrameFailed:
-    """A frame leads to no forecast, and should have."""
+    """A frame leads to no forecast because of a fault."""
 
-    kind: str  # of the fault; each kind has log lines of its own
+    kind: str  # kind of the fault; each kind has its own log lines
     message: str
 
 
 @dataclass(frozen=True)
 class StagesTook:
-    """Seconds that each stage of a frame took."""
+    """The seconds of each stage of a frame."""
 
     seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class StampBroke:
-    """A stamp did not follow in order on the one before."""
+    """A stamp did not follow the previous one in order."""
 
     stamp: int  # ns
     arrival: Arrival
@@ -106,7 +106,7 @@ class StampBroke:
 
 @dataclass(frozen=True)
 class FramesChanged:
-    """Frames have another size or encoding from now on."""
+    """Frames have a new size or encoding from now on."""
 
     before: str
     after: str
@@ -114,20 +114,20 @@ class FramesChanged:
 
 @dataclass(frozen=True)
 class SkillMeasured:
-    values: Sequence[float]  # by horizon, the first of which is now
+    values: Sequence[float]  # by horizon; the first is now
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Something is odd, and forecasts go on."""
+    """Something is wrong, but forecasts continue."""
 
     message: str
-    again: bool = True  # whether every case is told, or only one in a while
+    again: bool = True  # whether to log every case, or only one from time to time
 
 
 @dataclass(frozen=True)
 class RendererTold:
-    """What draws pictures, or why nothing does."""
+    """The renderer, or the reason why there is none."""
 
     text: str
     draws: bool = False  # from now on
@@ -138,7 +138,7 @@ class PictureFailed:
     """Pictures are lost."""
 
     message: str
-    seconds: float  # to warn of it
+    seconds: float  # how long to warn of it
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether a forecast message speaks of the times it should: for who must not trust the node that made it."""
+"""Checks the times in a forecast message, for tests and tools that must not trust the node."""
 
 import itertools
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from re2pix_node.pipeline.messages import ns_of
 
 
 class StampCheck:
-    """Checks forecasts in the order they come in."""
+    """Checks forecasts in the order in which they arrive."""
 
     def __init__(self, spec: TimeSpec) -> None:
         self._spec = spec
         self._previous = 0
 
     def faults(self, message: Any, now: int, has_sent: Callable[[int], bool]) -> list[str]:
-        """What is wrong with the times of a message that came at `now` (ns); nothing if all is well."""
+        """The faults in the times of a message that arrived at `now` (ns); empty if there are none."""
         stamp = ns_of(message.header.stamp)
         spacing = ns_of(message.spacing)
         context = [ns_of(moment) for moment in message.context_stamps]

@@ -1,4 +1,4 @@
-"""The pipeline of a camera that is on: it outlives its engine, and measures its skill. No ROS in it."""
+"""The pipeline of a live camera: it survives the loss of an engine and measures its skill. Knows no ROS."""
 
 from collections.abc import Callable
 
@@ -15,12 +15,12 @@ from re2pix_node.pipeline.skill import LiveSkill
 
 
 class LivePipeline:
-    """Frames in by `observe`, their skill in by `judge`; after an engine's failure `recover`. For one thread."""
+    """Call `observe` for each frame, then `judge`, and `recover` after an engine's failure. For one thread."""
 
     def __init__(
         self, session: EngineSession, fit: str | None, skill_window: float, tell: Callable[[Event], None]
     ) -> None:
-        """`skill_window`: seconds of the past over which skill is measured. `tell` hears of engines and of skill."""
+        """`skill_window`: seconds of the past over which skill is measured. `tell` gets events of engines and skill."""
         self.session = session
         self._tell = tell
         self._pipeline = Pipeline(session.bundle, session.engine, fit)
@@ -29,12 +29,12 @@ class LivePipeline:
         self._shape: tuple[int, ...] = ()
 
     def skill(self) -> list[float]:
-        """By horizon, the first of which is now; NaN where it is not known."""
+        """Skill by horizon; the first is now; NaN where it is not measured."""
         return self._skill.values()
 
     def observe(self, frame: NDArray[np.uint8], stamp: int, seed: int) -> Observation:
-        """As `Pipeline.observe`. A better engine, where there is one, goes to work when it has served this frame."""
-        if frame.shape != self._shape:  # features of differently cut frames do not lie on one another
+        """As `Pipeline.observe`. If there is a better engine, it is used after it has served this frame."""
+        if frame.shape != self._shape:  # features of differently cropped frames do not match
             self._shape = frame.shape
             self._skill.forget()
         self._pipeline.seed = seed
@@ -44,7 +44,7 @@ class LivePipeline:
         return observation
 
     def judge(self, observation: Observation) -> None:
-        """Scores the forecasts that were made for this moment, and remembers the new one."""
+        """Score the forecasts that were made for this moment, and keep the new one."""
         forecast = observation.forecast
         if observation.features is not None:
             self._skill.observe(observation.stamp, observation.features)
@@ -53,7 +53,7 @@ class LivePipeline:
         self._tell(SkillMeasured(self._skill.values()))
 
     def recover(self, fault: str) -> None:
-        """Begins anew with the next engine, after one has failed. Raises when there is none to go on with."""
+        """Start again with the next engine after one has failed. Raises if there is none."""
         self._tell(EngineFailed(fault))
         self._pipeline.use(self.session.replace(fault))
         self._skill.forget()
@@ -65,8 +65,8 @@ class LivePipeline:
             return self._pipeline.observe(frame, stamp)
         try:
             observation = self._pipeline.observe_with(candidate, frame, stamp)
-        except Exception as error:  # whatever it throws must cost that engine and no more
-            # A frame that the engine at work cannot take either says nothing: the next one decides.
+        except Exception as error:  # any error must cost only that engine
+            # If the engine in use fails on this frame too, the frame proves nothing: the next one decides.
             observation = self._pipeline.observe(frame, stamp)
             self.session.reject(one_line(error))
             self._tell(EngineRejected(engine_title(candidate), one_line(error)))

@@ -1,4 +1,4 @@
-"""One slot between the executor, which must not wait, and the worker, which takes the newest."""
+"""One slot between the executor, which must not wait, and the worker, which takes the newest item."""
 
 import threading
 from typing import Generic, TypeVar
@@ -14,7 +14,7 @@ class Mailbox(Generic[T]):
         self.overtaken = 0  # items that a newer one replaced before they were taken
 
     def put(self, item: T) -> bool:
-        """Whether it has overtaken another one, which is gone."""
+        """Store an item; return whether it replaced another one that was not taken."""
         with self._changed:
             overtakes = self._item is not None
             self.overtaken += overtakes
@@ -23,7 +23,7 @@ class Mailbox(Generic[T]):
             return overtakes
 
     def take(self) -> T | None:
-        """Waits for an item; None once the mailbox is closed."""
+        """Wait for an item; None after the mailbox is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._item is not None or self._closed)
             item, self._item = self._item, None

@@ -1,7 +1,7 @@
-"""NumPy to messages and back, and nothing else.
+"""Converts NumPy arrays to messages and back.
 
-The same code fills the messages of rclpy (the node) and of rosbags (replay, which works without ROS): both take all
-fields by keyword, and differ only in what they want for an array.
+The same code fills the messages of rclpy (node) and of rosbags (replay, which works without ROS): both take all fields
+by keyword and differ only in the type of an array.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from re2pix_node.pipeline.pipeline import Forecast
 
 @dataclass(frozen=True)
 class MessageTypes:
-    """The message classes of one implementation, and how it takes an array."""
+    """The message classes of one implementation, and its conversion of arrays."""
 
     time: Any
     duration: Any
@@ -34,7 +34,7 @@ class MessageTypes:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a forecast message says beside the forecast: how and when it was made."""
+    """The fields of a forecast message besides the forecast: how and when it was made."""
 
     engine: str
     frame_id: str

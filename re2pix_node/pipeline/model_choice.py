@@ -1,4 +1,4 @@
-"""Which model is run, and how: what most commands let their user choose."""
+"""The choice of a model and its engine, which most commands offer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A bundle, and what it is run with."""
+    """A bundle and the options of its engine."""
 
     bundle: Path
     engine: str

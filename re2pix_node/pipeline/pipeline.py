@@ -1,4 +1,4 @@
-"""Frames in, forecasts out. No ROS in it."""
+"""Frames in, forecasts out. Knows no ROS."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +21,9 @@ from re2pix_node.render.renderer import PictureScene
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected after one source frame. Index 0 of `horizons`, `labels` and `confidence` is the frame itself."""
+    """The forecast from one source frame. Index 0 of `horizons`, `labels` and `confidence` is the frame itself."""
 
-    stamp: int  # of the newest source frame, ns
+    stamp: int  # stamp of the newest source frame, ns
     context_stamps: tuple[int, ...]  # oldest first, the last is `stamp`
     spacing: int  # ns
     horizons: tuple[int, ...]  # ns after `stamp`
@@ -40,7 +40,7 @@ class Forecast:
 
 
 class NoForecast(Enum):
-    """Why a frame led to no forecast."""
+    """The reason why a frame gave no forecast."""
 
     REPEATED = "repeated"
     NO_CONTEXT = "no context"
@@ -48,28 +48,28 @@ class NoForecast(Enum):
 
 @dataclass(frozen=True)
 class PictureSource:
-    """What pictures of a forecast are drawn from. The context stays where its engine holds it until `scene` asks."""
+    """The inputs for pictures of a forecast. The context stays in its engine until `scene` fetches it."""
 
     frame: NDArray[np.uint8]  # as the encoder took it
     context: tuple[Features, ...]
-    fetch: Callable[[Features], NDArray[Any]]  # of the engine that holds the context
+    fetch: Callable[[Features], NDArray[Any]]  # from the engine that holds the context
     seed: int
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What became of one frame."""
+    """The result of one frame."""
 
     stamp: int  # ns
-    arrival: Arrival  # how the stamp followed on the one before
-    seconds: Mapping[str, float]  # that each stage took
-    features: NDArray[Any] | None  # [h, w, C] of the frame; None when it was seen before
+    arrival: Arrival  # how the stamp followed the previous one
+    seconds: Mapping[str, float]  # of each stage
+    features: NDArray[Any] | None  # [h, w, C] of the frame; None for a repeated frame
     forecast: Forecast | None
-    missing: NoForecast | None  # why there is no forecast
-    source: PictureSource | None  # there with the forecast
+    missing: NoForecast | None  # the reason if there is no forecast
+    source: PictureSource | None  # present if there is a forecast
 
     def scene(self, k: int) -> PictureScene:
-        """What a picture of the forecast at h<k> is drawn from. Of several samples the first is shown."""
+        """The inputs for a picture of the forecast at h<k>, from its first sample."""
         assert self.forecast is not None
         assert self.source is not None
         return PictureScene(
@@ -91,11 +91,11 @@ def timing_of(spec: TimeSpec) -> Timing:
 
 
 class Pipeline:
-    """Encodes every frame once, remembers it, and forecasts from what it remembers."""
+    """Encodes every frame once, keeps the result, and forecasts from the kept frames."""
 
     def __init__(self, bundle: Bundle, engine: Engine, fit: str | None = None, seed: int = 0) -> None:
         self._engine = engine
-        self.seed = seed  # of the noise that a stochastic forecaster takes; with the stamp it decides a forecast
+        self.seed = seed  # of a stochastic forecaster's noise; seed and stamp determine a forecast
         self._spec = bundle.manifest
         self._fit = fit or bundle.manifest.image.fit
         if self._fit not in FITS:
@@ -104,16 +104,16 @@ class Pipeline:
         self._region: Region | None = None
 
     def use(self, engine: Engine) -> None:
-        """Begins anew with another engine, as with the first frame of all: the one before has failed."""
+        """Start again with another engine and an empty buffer, after the engine before it has failed."""
         self._buffer.clear()
         self._engine = engine
 
     def observe_with(self, engine: Engine, frame: NDArray[np.uint8], stamp: int) -> Observation:
-        """As `observe`, with another engine from this frame on, which is given what the one before has encoded.
+        """As `observe`, but with another engine from this frame on; it gets the frames that the old engine has encoded.
 
-        When that engine raises, everything is as it was before.
+        If that engine raises, nothing has changed.
         """
-        if self._buffer.newest == stamp:  # which would put nothing to the test
+        if self._buffer.newest == stamp:  # a repeated frame would not test the engine
             return self.observe(frame, stamp)
         before = self._engine, self._buffer, self._region
         try:
@@ -125,9 +125,9 @@ class Pipeline:
             raise
 
     def observe(self, frame: NDArray[np.uint8], stamp: int) -> Observation:
-        """Takes one camera frame, u8 [height, width, 3] RGB, seen at `stamp` (ns).
+        """Take one camera frame, u8 [height, width, 3] RGB, with its `stamp` (ns).
 
-        There is no forecast when it was seen before or when there is no evenly spaced context for it yet.
+        There is no forecast for a repeated frame, or if there is no evenly spaced context yet.
         """
         if self._buffer.newest == stamp:
             return Observation(stamp, Arrival.REPEATED, {}, None, None, NoForecast.REPEATED, None)
@@ -135,7 +135,7 @@ class Pipeline:
         with _timed(seconds, "fit"):
             picture, region = fit_frame(frame, self._spec.image.height, self._spec.image.width, self._fit)
         if region != self._region:
-            # Cells of differently cut frames do not lie on one another.
+            # Cells of differently cropped frames do not match.
             self._buffer.clear()
             self._region = region
         with _timed(seconds, "encode"):

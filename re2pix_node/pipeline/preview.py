@@ -1,4 +1,4 @@
-"""Pictures of forecasts for people: the camera, and what is seen and expected, side by side."""
+"""Previews for people: the camera, the segmentation now and the forecasts side by side."""
 
 import os
 import sys
@@ -38,10 +38,10 @@ def contact_sheet(
     labels: LabelSpec,
     pictures: Sequence[tuple[str, Picture]] = (),
 ) -> Picture:
-    """One picture: the frame, each captioned mask laid over it, captioned pictures, and a panel with the class colours
-    and the notes.
+    """One picture with the frame, each mask over the frame with its caption, pictures with captions, and a panel with
+    the class colours and the notes.
 
-    `frame` is the part of the camera image that the masks cover, and the pictures too.
+    `frame` is the part of the camera image that masks and pictures cover.
     """
     height = round(PANEL_WIDTH * frame.shape[0] / frame.shape[1])
     small = cv2.resize(frame, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
@@ -57,7 +57,7 @@ def contact_sheet(
     blank = np.full_like(panels[0], _BACKGROUND)
     panels += [blank] * (-len(panels) % columns)
     rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
-    # Video encoders want even sizes.
+    # Video encoders need even sizes.
     sheet = np.vstack(rows)
     return np.ascontiguousarray(sheet[: sheet.shape[0] // 2 * 2, : sheet.shape[1] // 2 * 2])
 
@@ -65,7 +65,7 @@ def contact_sheet(
 def forecast_sheet(
     frame: Picture, forecast: Forecast, labels: LabelSpec, pictures: Mapping[int, Picture] | None = None
 ) -> Picture:
-    """The contact sheet of one forecast; `frame` is the whole camera image, `pictures` what was drawn of which h<k>."""
+    """The contact sheet of one forecast; `frame` is the whole camera image, `pictures` are those drawn, by k."""
     masks = [(moment_caption(horizon), forecast.labels[0, k]) for k, horizon in enumerate(forecast.horizons)]
     region = forecast.region
     notes = [f"stamp {forecast.stamp / NANOSECONDS:.2f} s", f"frames {forecast.spacing / NANOSECONDS:.3f} s apart"]
@@ -79,7 +79,7 @@ def moment_caption(horizon: int) -> str:
 
 
 def cut(frame: Picture, x: float, y: float, width: float, height: float) -> Picture:
-    """The region of a picture, black where it reaches beyond it."""
+    """Crop a picture to the region; black outside the picture."""
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     inside = frame[max(top, 0) : bottom, max(left, 0) : right]
     margins = max(-top, 0), max(bottom - frame.shape[0], 0), max(-left, 0), max(right - frame.shape[1], 0)
@@ -114,12 +114,12 @@ def _write(picture: Picture, text: str, x: int, y: int, size: float = 0.48) -> N
     cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
 
 
-# VP8 plays in every browser and takes 40 ms a picture to encode; MPEG-4 takes 3 ms and plays in desktop players.
+# VP8 plays in every browser and takes 40 ms a picture to encode; MPEG-4 takes 3 ms but needs a desktop player.
 _CODECS = {".webm": "VP80", ".mp4": "mp4v"}
 
 
 class VideoWriter:
-    """Writes RGB pictures of one size as a video; the ending of the name chooses the format."""
+    """Writes RGB pictures of one size as a video; the suffix of the name determines the format."""
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
         if path.suffix not in _CODECS:
@@ -147,7 +147,7 @@ class VideoWriter:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """OpenCV prints, from C, that WebM has no tag for its own codec; it means nothing."""
+    """Hide a meaningless message that OpenCV prints from C: that WebM has no tag for its own codec."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -171,7 +171,7 @@ def open_video(path: Path, frames_per_second: float) -> Iterator[VideoWriter]:
 def encode_jpeg(picture: Picture) -> Picture:
     """The bytes of a JPEG file."""
     good, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    assert good  # fails for pictures larger than 65500 pixels a side only
+    assert good  # fails only for pictures larger than 65500 pixels a side
     return data.reshape(-1).astype(np.uint8, copy=False)
 
 

@@ -1,22 +1,22 @@
-"""Thins frames out to a rate, by their stamps."""
+"""Limits the rate of frames, by their stamps."""
 
 import math
 from collections import deque
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 
-WINDOW = 30  # gaps between frames that tell how fast the camera is
-CLOCKS = 0.02  # a camera of 10 Hz may send 10.2 frames in a second of its clock: the limit is not meant for those
-JITTER = 0.1  # of one gap; over several gaps it evens out
+WINDOW = 30  # number of gaps from which the camera's rate is measured
+CLOCKS = 0.02  # tolerance: a 10 Hz camera may send 10.2 frames in a second of its clock, which a limit of 10 must allow
+JITTER = 0.1  # tolerance of one gap; over several gaps it averages out
 
 
 class RateLimit:
-    """Takes every n-th frame, with the least n that keeps to the rate: contexts want even spacing more than the last
-    bit of rate."""
+    """Takes every n-th frame, with the smallest n that keeps the rate: for a context even spacing matters more than the
+    exact rate."""
 
     def __init__(self) -> None:
         self._taken: int | None = None  # stamp of the newest frame taken
-        self._seen: int | None = None  # and of the newest of all
+        self._seen: int | None = None  # stamp of the newest frame
         self._gaps: deque[int] = deque(maxlen=WINDOW)
 
     def takes(self, stamp: int, rate: float) -> bool:
@@ -33,7 +33,7 @@ class RateLimit:
 
     def _is_early(self, since: int, rate: float) -> bool:
         period = NANOSECONDS / rate
-        # A longer gap is a pause, and says nothing of the camera.
+        # A longer gap is a pause and says nothing about the camera's rate.
         gap = sum(min(gap, 2 * period) for gap in self._gaps) / len(self._gaps)
         every = math.ceil(period / (gap * (1 + CLOCKS + JITTER / len(self._gaps))))
         return since < (every - 0.5) * gap

@@ -1,4 +1,4 @@
-"""Live skill: forecasts against what was then seen, beside "nothing changes". No ROS in it; all times are whole ns."""
+"""Live skill: compares forecasts and "nothing changes" with the true features. Knows no ROS; times are whole ns."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BETA = 0.1  # where SmoothL1 turns from squared to absolute, as `re2pix evaluate` has it
-# Skill of fewer moments than this is chance: neighbouring frames resemble one another, and a few may all be odd ones.
+BETA = 0.1  # where SmoothL1 changes from squared to absolute, as in `re2pix evaluate`
+# With fewer moments than this, skill is chance: neighbouring frames are similar, and a few may all be unusual.
 FEWEST = 5
-# Forecasts waiting for their moments. Enough for 0.7 s at 45 Hz; a faster camera has some of its forecasts unscored.
+# Maximum number of forecasts that wait for their moments: enough for 0.7 s at 45 Hz. A faster camera has some unscored.
 MOST_WAITING = 32
-# Numbers of a grid that are compared. Larger grids are compared in every n-th row: skill is a ratio, neighbouring rows
-# resemble one another, and a frame's share of time and memory stays bounded whatever the model.
+# Maximum numbers of a grid that are compared. Of larger grids every n-th row is compared: skill is a ratio and
+# neighbouring rows are similar, and the time and memory for a frame stay bounded for any model.
 MOST_NUMBERS = 2**19
 
 Grid = NDArray[np.float32]
@@ -28,19 +28,19 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What a forecast says of one moment, and what was seen when it was made."""
+    """A forecast for one moment, and the features that were seen when it was made."""
 
     moment: int
-    horizon: int  # index of it, from 0
+    horizon: int  # index of the horizon, from 0
     features: Grid
     then: Grid
 
 
 class LiveSkill:
-    """Remembers forecasts until their moments come, and scores them by the frames seen then.
+    """Keeps forecasts until their moments arrive, and scores them with the frames of those moments.
 
-    A moment is scored by the frame nearest to it, if that is within `tolerance`, which must be below the shortest
-    horizon: no frame is its own future. Arrays are kept, and not copied where that will do: do not write to them.
+    The frame nearest to a moment scores it, if it is within `tolerance`, which must be below the shortest horizon: no
+    frame is its own future. Arrays are kept, usually without a copy: do not write to them.
     """
 
     def __init__(self, horizons: int, window: int, tolerance: int) -> None:
@@ -52,13 +52,13 @@ class LiveSkill:
         self._error = _Error()
 
     def forget(self) -> None:
-        """Starts anew, as after a jump in time: what was measured there says nothing of here."""
+        """Start again, as after a jump in time: earlier measurements say nothing about the present."""
         self._newest = None
         self._waiting.clear()
         self._windows = [_Window() for _ in self._windows]
 
     def observe(self, stamp: int, features: NDArray[Any]) -> None:
-        """Takes the features [h, w, C] of a frame, whether a forecast comes of it or not."""
+        """Take the features [h, w, C] of a frame, with or without a forecast from it."""
         frame = _Seen(stamp, _compared(features))
         before = self._newest
         if before is not None and stamp == before.stamp:
@@ -73,7 +73,7 @@ class LiveSkill:
     def predict(
         self, stamp: int, predicted_stamps: Sequence[int], features: NDArray[Any], observed: NDArray[Any]
     ) -> None:
-        """Takes what the frame seen at `stamp`, itself `observed`, lets expect: [K, h, w, C] for the K stamps."""
+        """Take the forecast [K, h, w, C] for K stamps, from the frame at `stamp` with the features `observed`."""
         if len(self._waiting) > (MOST_WAITING - 1) * len(self._windows):
             return
         then = _compared(observed)
@@ -81,12 +81,12 @@ class LiveSkill:
             self._waiting.append(_Expected(moment, k, _compared(expected), then))
 
     def values(self) -> list[float]:
-        """Skill of each entry of a forecast: 1 - error / error of copying, -1 at the least. Entry 0, the frame itself,
-        and what is not measured is NaN."""
+        """Skill of each entry of a forecast: 1 - error / error of copying, at least -1. NaN for entry 0, the frame
+        itself, and where it is not measured."""
         return [float("nan"), *(window.skill() for window in self._windows)]
 
     def scored(self) -> list[int]:
-        """How many moments the skill of each entry rests on."""
+        """The number of moments behind the skill of each entry."""
         return [0, *(len(window) for window in self._windows)]
 
     def _score(self, frame: _Seen) -> None:
@@ -106,10 +106,10 @@ class LiveSkill:
 
 
 class _Window:
-    """Errors at the moments just past, oldest first, and their sums.
+    """Errors at the recent moments, oldest first, and their sums.
 
-    They are kept as whole numbers of 2^-60: of floats, rubbish would stay in the sums when old errors are taken off,
-    and a camera that froze would no longer be told by an error of copying of exactly 0.
+    They are integers in units of 2^-60. With floats, rounding errors would stay in the sums when old errors are
+    subtracted, and a frozen camera would no longer give an error of copying of exactly 0.
     """
 
     def __init__(self) -> None:
@@ -134,13 +134,13 @@ class _Window:
     def skill(self) -> float:
         if len(self) < FEWEST:
             return float("nan")
-        if self._copying == 0:  # the picture stood still, and copying is perfect: a forecast can only equal it
+        if self._copying == 0:  # the picture did not change and copying is perfect: a forecast can only equal it
             return -1.0 if self._error else 0.0
         return max(-1.0, 1 - self._error / self._copying)
 
 
 class _Error:
-    """Mean SmoothL1 in single precision, in buffers of its own: it runs two times K times a frame."""
+    """Mean SmoothL1 in single precision, with its own buffers: it runs two times K times a frame."""
 
     def __init__(self) -> None:
         self._apart: Grid = np.empty(0, np.float32)
@@ -158,6 +158,6 @@ class _Error:
 
 
 def _compared(features: NDArray[Any]) -> Grid:
-    """The part of a grid that is compared, in single precision and in one piece; no copy where it is that already."""
+    """The compared part of a grid, in single precision and contiguous; not copied if it already is."""
     every = -(-features.size // MOST_NUMBERS)
     return np.ascontiguousarray(features[::every], np.float32)

@@ -1,7 +1,7 @@
-"""MCAP files, read from front to back as far as they are whole.
+"""Reads MCAP files from start to end, up to where they are damaged.
 
-The readers of rosbags and mcap start at the index, which is at the end, where a truncated file lacks it. Here whole and
-damaged files go the same way: what is whole comes out, and `damage` says afterwards whether something did not.
+The readers of rosbags and mcap start at the index, which is at the end, where a truncated file does not have it. This
+reader treats whole and damaged files alike: it returns everything undamaged, and `damage` then says what was lost.
 """
 
 import io
@@ -22,7 +22,7 @@ from re2pix_node.recordings.storage import DAMAGED, LARGEST, TRUNCATED, Topic, u
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 
-# mcap does not check what it reads, so damage shows as whatever parsing and unpacking run into (lz4: RuntimeError).
+# mcap does not check its input, so damage appears as any error of parsing or unpacking (lz4: RuntimeError).
 _DAMAGE_SHOWS_AS = (
     McapError,
     EOFError,
@@ -45,7 +45,7 @@ class McapFile:
         self._channels: dict[int, Topic] = {}
 
     def topics(self) -> Counter[Topic]:
-        """The topics and their numbers of messages; only those of the whole part if `damage` is set afterwards."""
+        """The topics and their numbers of messages; only those of the undamaged part if `damage` is set afterwards."""
         try:
             return self._topics_in_summary()
         except (*_DAMAGE_SHOWS_AS, LookupError):
@@ -114,7 +114,7 @@ class McapFile:
 
 
 class _Records(StreamReader):
-    """Stops at zeros, which a power failure can leave at the end of a file; mcap would skip them, nine at a time."""
+    """Stops at zeros, which a power failure can leave at the end of a file; mcap would skip over them."""
 
     def _read_record(self, opcode: int, length: int) -> McapRecord | None:
         if opcode == 0:
@@ -123,7 +123,7 @@ class _Records(StreamReader):
 
 
 class _BoundedFile(io.BufferedReader):
-    """Refuses reads that a length in the file asks for and that cannot be: mcap believes every length."""
+    """Refuses reads beyond the file: mcap trusts every length in it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -138,7 +138,7 @@ class _BoundedFile(io.BufferedReader):
 
 
 def _unpacked(chunk: Chunk) -> Chunk:
-    """The chunk without its compression; mcap would unpack it to any size."""
+    """The unpacked chunk, with a limit; mcap would unpack it to any size."""
     size = chunk.uncompressed_size
     if size > LARGEST:
         raise ValueError("implausibly large")

@@ -1,4 +1,4 @@
-"""Camera frames out of rosbag2 recordings, without ROS: folders, single files, and what a crash left of them."""
+"""Reads camera frames from rosbag2 recordings without ROS: folders, single files, and the remains of a crash."""
 
 import functools
 import itertools
@@ -35,7 +35,7 @@ _SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 
 @dataclass(frozen=True)
 class CameraTopic:
-    """A topic with pictures: `type` is Image or CompressedImage; `count` is None where a damaged file does not tell."""
+    """A topic with pictures: `type` is Image or CompressedImage; `count` is None if a damaged file has no count."""
 
     name: str
     type: str
@@ -84,7 +84,7 @@ class Recording:
         self._resources.close()
 
     def camera(self, topic: str | None = None) -> CameraTopic:
-        """The camera topic of that name, or the only one there is."""
+        """The camera topic of that name, or the only one."""
         if not self.cameras:
             others = ", ".join(f"{name} ({kind})" for name, kind in self._topics) or "nothing"
             raise BagError(
@@ -99,7 +99,7 @@ class Recording:
         raise BagError(f"{self.path}: holds no camera topic {topic}: {choice}")
 
     def frames(self, topic: CameraTopic) -> Iterator[BagFrame]:
-        """The topic's frames, in the order they were recorded in; then `problem` says whether some are missing."""
+        """The topic's frames in recorded order; after that `problem` says whether some are missing."""
         self.problem = None
         read = undecodable = 0
         damages = list(self._unreadable)
@@ -119,7 +119,7 @@ class Recording:
 
     def _what_is_missing(self, topic: CameraTopic, read: int, damages: list[str]) -> str | None:
         fewer = topic.count is not None and read < topic.count
-        # Damage that cost other topics only is no problem of this one.
+        # Damage that affects only other topics does not matter here.
         if not fewer and (not damages or read == topic.count):
             return None
         cause = "; ".join(damages) or f"{self.path} is damaged"
@@ -128,7 +128,7 @@ class Recording:
 
 
 def open_recording(path: Path) -> Recording:
-    """Opens a rosbag2 folder, with or without its metadata.yaml, or a single .mcap or .db3 file."""
+    """Open a rosbag2 folder, with or without its metadata.yaml, or a single .mcap or .db3 file."""
     try:
         file_paths, counts = _files_and_counts(path) if path.is_dir() else ([path], {})
     except OSError as error:
@@ -150,12 +150,12 @@ def open_recording(path: Path) -> Recording:
 
 
 def _files_and_counts(folder: Path) -> tuple[list[Path], dict[Topic, int]]:
-    """The files of a rosbag2 folder in their order, and what its metadata says about the numbers of messages."""
+    """The files of a rosbag2 folder in order, and the numbers of messages in its metadata."""
     names, counts = _metadata(folder)
     present = {file.name for file in folder.iterdir() if file.name.endswith(_SUFFIXES)}
-    # A killed recorder leaves no metadata, and files are renamed without telling it.
+    # A killed recorder leaves no metadata, and users rename files without changing the metadata.
     if present.isdisjoint(names):
-        # A recorder killed while it compressed leaves both files; the compressed one is not whole.
+        # A recorder that was killed while it compressed leaves both files; the compressed one is incomplete.
         names = sorted((name for name in present if name.removesuffix(".zstd") not in present - {name}), key=_by_number)
         if len({re.sub(r"(_\d+)?(\.\w+)+$", "", name) for name in names}) > 1:
             raise BagError(f"{folder}: holds several recordings and no metadata.yaml: give one of {', '.join(names)}")
@@ -165,7 +165,7 @@ def _files_and_counts(folder: Path) -> tuple[list[Path], dict[Topic, int]]:
 def _metadata(folder: Path) -> tuple[list[str], dict[Topic, int]]:
     try:
         information = yaml.safe_load((folder / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-        # Old recorders wrote the folder in front; no file outside it is a part of the bag.
+        # Old recorders wrote the folder before the file name; files outside the folder are not part of the bag.
         names = [PurePath(name).name for name in information["relative_file_paths"]]
         counts: Counter[Topic] = Counter()
         for entry in information["topics_with_message_count"]:
@@ -177,7 +177,7 @@ def _metadata(folder: Path) -> tuple[list[str], dict[Topic, int]]:
 
 
 def _by_number(name: str) -> list[int | str]:
-    """Sorts drive_10 after drive_9."""
+    """A sort key that puts drive_10 after drive_9."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
@@ -197,7 +197,7 @@ def _open_file(path: Path, resources: ExitStack) -> StorageFile | BagError:
 
 
 def _open_storage(path: Path, original: Path) -> StorageFile:
-    """The file at `path`, told by its first bytes; `original` is what the user knows, where that had to be unpacked."""
+    """Open the file at `path`; its first bytes give the format. `original` is the user's file, if it was unpacked."""
     start = first_bytes(path)
     if start.startswith(MCAP_MAGIC):
         return McapFile(path, original.name)
@@ -222,7 +222,7 @@ def _topics(path: Path, files: list[StorageFile], counts: Mapping[Topic, int], w
 
 def _frame(topic: CameraTopic, received: int, payload: bytes) -> BagFrame | None:
     try:
-        # Recorders can compress every message; serialized messages never start like that.
+        # Recorders can compress each message; a serialized message never starts like that.
         data = unpack_zstd(payload) if payload.startswith(ZSTD_MAGIC) else payload
         message: Any = _message_types().deserialize_cdr(memoryview(data), _PACKAGE + topic.type)
     except (SerdeError, zstandard.ZstdError):
@@ -233,13 +233,13 @@ def _frame(topic: CameraTopic, received: int, payload: bytes) -> BagFrame | None
 
 @functools.cache
 def _message_types() -> Typestore:
-    # Camera messages are the same in every ROS 2 distribution. The definitions that newer bags carry are not looked at:
-    # old bags have none, and rosbags would make code of them and run it.
+    # Camera messages are the same in every ROS 2 distribution. The definitions in newer bags are not used:
+    # old bags have none, and rosbags would turn them into code and run it.
     return get_typestore(Stores.ROS2_JAZZY)
 
 
 def frame_rate(recording: Recording, camera: CameraTopic, look_at: int = 50) -> float:
-    """Frames a second of a camera, by the median step between its first stamps."""
+    """Frames a second of a camera, from the median step between its first stamps."""
     stamps = [frame.stamp for frame in itertools.islice(recording.frames(camera), look_at)]
     forward = [later - earlier for earlier, later in itertools.pairwise(stamps) if later > earlier]
     if not forward:

@@ -1,7 +1,7 @@
-"""SQLite recordings, read as far as they are whole: rows in the order in which they were recorded.
+"""Reads SQLite recordings up to where they are damaged, row by row in recorded order.
 
-rosbags starts with counting and sorting, which one damaged page ends. Here what is whole comes out, and `damage` says
-afterwards whether something did not.
+rosbags first counts and sorts, and fails there on one damaged page. This reader returns everything undamaged, and
+`damage` then says what was lost.
 """
 
 from collections import Counter
@@ -46,7 +46,7 @@ class SqliteFile:
 
     def messages(self, topic: Topic) -> Iterator[tuple[int, bytes]]:
         """Log time and serialized data of each message."""
-        # By id and not by time: the index over the times may be what is damaged.
+        # By id and not by time: the index of the times may be damaged.
         query = (
             "SELECT timestamp, data FROM messages "
             "WHERE topic_id IN (SELECT id FROM topics WHERE name = ? AND type = ?) ORDER BY messages.id"
@@ -62,7 +62,7 @@ class SqliteFile:
             self.damage = self._kind_of_damage()
 
     def _open(self) -> apsw.Connection:
-        # What a killed recorder had not moved into the file yet is in the log beside it.
+        # Rows that a killed recorder had not moved into the file yet are in the log beside it.
         log = self._path.with_name(f"{self._path.name}-wal")
         has_log = log.is_file() and log.stat().st_size > 0
         truncated = not has_log and self._kind_of_damage() == TRUNCATED
@@ -71,10 +71,10 @@ class SqliteFile:
             flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
             vfs=_WHOLE_PAGES.name if truncated else None,
         )
-        # What sqlite.org advises for files that others made.
+        # As sqlite.org recommends for untrusted files.
         database.execute("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")
         if truncated:
-            # Makes SQLite open a file that has fewer pages than it says.
+            # Lets SQLite open a file that has fewer pages than its header says.
             database.execute("PRAGMA writable_schema = ON")
         return database
 
@@ -86,7 +86,7 @@ class SqliteFile:
 
 
 class _WholePages(apsw.VFS):
-    """Opens database files without the torn page at their end, which SQLite would fill up with zeros and believe."""
+    """Hides the incomplete page at the end of a database file, which SQLite would fill with zeros and trust."""
 
     name = "re2pix-whole-pages"
 

@@ -1,1 +1,1 @@
-"""Pictures of forecasts."""
+"""Draws pictures of forecasts."""

@@ -1,6 +1,6 @@
 """The process that draws: `main` with the PIPE as its argument; process.py starts it.
 
-It works when nobody else wants the processor, and ends as soon as whoever started it is gone.
+It works only when the processor is otherwise idle, and ends as soon as its parent is gone.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us, and is blocked until here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C; it is blocked until here
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     _end_with_the_parent()
     _give_way()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported, and may come once a minute
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # crashes are reported, and may come once a minute
     pipe = Connection(int(sys.argv[1]))
     with contextlib.suppress(EOFError, OSError):
         return _serve(pipe)
@@ -27,20 +27,20 @@ def main() -> int:
 
 
 def _end_with_the_parent() -> None:
-    """By the kernel: it does so whatever we are doing, and even when we are stopped. A parent that has gone already is
-    noticed by the pipe, which it held open."""
+    """The kernel ends this process with its parent, in any state, even stopped. If the parent is already gone, the pipe
+    that it held open is closed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _give_way() -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except OSError:  # forbidden, as in some containers
+    except OSError:  # forbidden in some containers
         os.nice(19)
 
 
 def _serve(pipe: Connection) -> int:
-    # Imported here: the threads of these libraries must give way as well; they are as the thread that makes them.
+    # Imported here, so that the threads of these libraries also get idle priority: they inherit it from this thread.
     from re2pix_node.engines.base import one_line
     from re2pix_node.errors import EngineError, NotFiniteError, Re2pixError
     from re2pix_node.render.process import receive, send
@@ -58,7 +58,7 @@ def _serve(pipe: Connection) -> int:
                 send(pipe, error)
     except EOFError:
         return 0
-    except Exception as error:  # all of them are the parent's to tell
+    except Exception as error:  # the parent reports all of them
         name = "" if isinstance(error, Re2pixError) else f"{type(error).__name__}: "
         send(pipe, EngineError(name + one_line(error)))
         return 1

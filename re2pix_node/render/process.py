@@ -1,4 +1,4 @@
-"""A renderer in a process of its own: its crashes, memory and GIL are its own, and forecasts do not wait for it."""
+"""A renderer in its own process: forecasts are not affected by its crashes, its memory or its GIL."""
 
 import pickle
 import signal
@@ -22,43 +22,43 @@ from re2pix_node.render.process_clock import Holds, ProcessClock
 from re2pix_node.render.renderer import PictureScene
 
 CHILD = "re2pix_node.render.child"
-# What takes longer than this (s) hangs, or is of no use; but what only waits for a busy machine does neither.
+# A step that takes longer than this (s) hangs. Time that it only waits for a busy machine does not count.
 LOAD_SECONDS = 120.0
 DRAW_SECONDS = 10.0
-LOOKS = 10  # in that time, to see which it does
-PATIENCE = 0.5  # s that a look waits for the end of a hold
+LOOKS = 10  # checks in that time, to see which of the two it is
+PATIENCE = 0.5  # s that a check waits for the end of a hold
 
 
 class RenderProcess:
-    """A child process that holds a `Renderer`. For one thread, with which it ends; `kill` may come from any."""
+    """A child process with a `PictureRenderer`. For one thread, with which it ends; any thread may call `kill`."""
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """Starts it; `ready` waits until it has loaded. It draws with the very files that `bundle` names."""
+        """Start it; `ready` waits until it has loaded. It draws with exactly the files that `bundle` names."""
         self._pipe, theirs = Pipe()
-        self._overdue = 0.0  # s that were too long, once they were
-        self._holds = Holds()  # each value is whole: it is read by another thread than writes it
+        self._overdue = 0.0  # the time limit that was exceeded, in s
+        self._holds = Holds()  # replaced as a whole, because one thread writes it and another reads it
         with theirs, _without_ctrl_c():
-            # Not multiprocessing's own processes, which import what their parent runs, and so ROS. Not in a session of
-            # its own: Linux shares processors among sessions first, and idle in another session is not idle in ours.
+            # Not multiprocessing, whose processes import the parent's main module, and so ROS. Not in a session of
+            # its own: Linux first shares processors among sessions, and idle in another session is not idle in ours.
             self._process = subprocess.Popen(
                 subprocess_python.command(CHILD, str(theirs.fileno())),
                 env=subprocess_python.environment(),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-        self._pipe.send((bundle, threads))  # small enough not to wait for anybody
+        self._pipe.send((bundle, threads))  # small enough to fit into the pipe without waiting
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def ready(self, timeout: float = LOAD_SECONDS) -> str:
-        """Waits until it can draw; gives the name of its engine. EngineError when it cannot, and is ended."""
+        """Wait until it can draw; return the name of its engine. If it cannot, it is ended and EngineError raised."""
         with self._no_longer_than(timeout):
             return str(self._answer())
 
     def draw(self, scene: PictureScene, timeout: float = DRAW_SECONDS) -> NDArray[np.uint8]:
-        """The picture, as `Renderer.draw` gives it. After any error but NotFiniteError the process is ended."""
+        """The picture, as from `PictureRenderer.draw`. After any error except NotFiniteError the process is ended."""
         with self._no_longer_than(timeout):
             send(self._pipe, scene)
             picture: NDArray[np.uint8] = self._answer()
@@ -66,9 +66,9 @@ class RenderProcess:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """It does nothing meanwhile: even at idle priority it takes caches and memory from who works beside it.
+        """Stop it in this block: even at idle priority it takes caches and memory bandwidth from other threads.
 
-        Whoever has stopped it, a debugger perhaps, keeps it stopped.
+        If another program has stopped it, for example a debugger, it stays stopped.
         """
         if _is_stopped(self.pid):
             yield
@@ -82,21 +82,21 @@ class RenderProcess:
             self._holds = Holds(self._holds.until(time.monotonic()))
 
     def kill(self) -> None:
-        """Ends the process at once; who waits for its answer gets an EngineError."""
+        """End the process at once; a thread that waits for its answer gets an EngineError."""
         self._process.kill()
 
     def close(self) -> None:
-        """Ends the process, and waits a moment for its end: on a busy machine that takes a while as well."""
+        """End the process and wait a moment for its end, which takes a while on a busy machine."""
         self._process.kill()
         try:
             self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            threading.Thread(target=self._process.wait, daemon=True).start()  # leaves no zombie
+            threading.Thread(target=self._process.wait, daemon=True).start()  # so that no zombie remains
         self._pipe.close()
 
     @contextmanager
     def _no_longer_than(self, seconds: float) -> Iterator[None]:
-        # By a clock of its own: a process that hangs may not even take in what it is sent.
+        # Watched by another thread: a process that hangs may not even read its input.
         done = threading.Event()
         threading.Thread(target=self._end_overdue, args=[seconds, done], daemon=True).start()
         try:
@@ -112,7 +112,7 @@ class RenderProcess:
             done.set()
 
     def _end_overdue(self, seconds: float, done: threading.Event) -> None:
-        """Ends it when it is not done after so long. Being held, and waits for a processor, do not count."""
+        """End it if it is not done within this time. Holds and waits for a processor do not count."""
         clock = ProcessClock(self.pid, lambda: self._holds)
         while not done.wait(seconds / LOOKS):
             self._wait_for_the_end_of_a_hold(PATIENCE)
@@ -133,7 +133,7 @@ class RenderProcess:
         return answer
 
     def _how_it_ended(self) -> str:
-        self.kill()  # a process that has closed its end of the pipe, and lives, is of no use either
+        self.kill()  # a process that lives but has closed its end of the pipe is useless
         code = self._process.wait()
         if self._overdue:
             return f"was ended: it took more than {self._overdue:g} s, waits for a processor not counted (it hangs)"
@@ -142,7 +142,7 @@ class RenderProcess:
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """A process that is started meanwhile hears of none until it asks to: it inherits what this thread blocks."""
+    """Block SIGINT in this block: a process that is started here inherits that and gets none until it unblocks it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -153,12 +153,12 @@ def _without_ctrl_c() -> Iterator[None]:
 def _is_stopped(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return False
 
 
 def send(pipe: Connection, message: object) -> None:
-    """Arrays go as they lie in memory: to pickle them would hold up every other thread for milliseconds."""
+    """Send arrays as raw memory: pickling them would block every other thread for milliseconds."""
     arrays: list[pickle.PickleBuffer] = []
     body = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
     pipe.send((body, len(arrays)))
@@ -167,7 +167,7 @@ def send(pipe: Connection, message: object) -> None:
 
 
 def receive(pipe: Connection) -> Any:
-    """What `send` has sent; EOFError when nobody is left to send. Only from our own parent or child."""
+    """Receive an object of `send`; EOFError if the sender is gone. Only from our own parent or child."""
     body, arrays = pipe.recv()
     buffers = [bytearray(pipe.recv_bytes()) for _ in range(arrays)]
     return pickle.loads(body, buffers=buffers)  # noqa: S301

@@ -1,4 +1,4 @@
-"""How long a process takes, whatever else its machine is busy with."""
+"""Measures how long a process takes, without the time that a busy machine costs it."""
 
 import math
 import os
@@ -8,15 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-TICKS = os.sysconf("SC_CLK_TCK")  # in which Linux counts processor time, a second
+TICKS = os.sysconf("SC_CLK_TCK")  # ticks a second in which Linux counts processor time
 
 
 @dataclass(frozen=True)
 class Holds:
-    """How long we have kept a process from all work. Another value as soon as a hold begins or ends."""
+    """How long we have held a process. The value changes as soon as a hold begins or ends."""
 
-    seconds: float = 0.0  # in all the holds that are over
-    since: float = math.inf  # when that of now began, steady time
+    seconds: float = 0.0  # in all past holds
+    since: float = math.inf  # start of the present hold, steady time
 
     @property
     def under_way(self) -> bool:
@@ -28,19 +28,19 @@ class Holds:
 
 @dataclass(frozen=True)
 class Look:
-    """At a process."""
+    """One observation of a process."""
 
     at: float  # steady time
     held: float  # s so far
-    ready: bool  # whether any thread has a processor or wants one, as far as that can be told
-    worked: Mapping[str, float]  # for how many seconds each thread has had one
+    ready: bool  # whether any thread has or needs a processor, as far as Linux shows it
+    worked: Mapping[str, float]  # processor seconds of each thread
 
 
 class ProcessClock:
-    """Goes on while a process works, sleeps or is stopped by others; stands still while we hold it, and while it only
-    waits for a processor.
+    """Runs while a process works, sleeps or is stopped by others; stands still while we hold the process, and while it
+    only waits for a processor.
 
-    It looks when it is read: to be read often, but not more so than ticks come, and better not during a hold.
+    It observes the process when it is read: read it often, but not more often than ticks, and not during a hold.
     """
 
     def __init__(self, pid: int, holds: Callable[[], Holds] = Holds) -> None:
@@ -50,7 +50,7 @@ class ProcessClock:
         self._last = self._look()
 
     def read(self) -> float:
-        """Seconds since it was made."""
+        """Counted seconds since the start."""
         look = self._look()
         self._seconds += seconds_between(self._last, look)
         self._last = look
@@ -59,25 +59,25 @@ class ProcessClock:
     def _look(self) -> Look:
         holds, now = self._holds(), time.monotonic()
         ready, worked = _threads(self._pid)
-        # A thread that we hold looks the same whatever it was doing.
+        # A held thread does not show what it was doing.
         unclear = holds.under_way or self._holds() != holds
         return Look(now, holds.until(now), ready or unclear, worked)
 
 
 def seconds_between(last: Look, look: Look) -> float:
-    """That count."""
+    """The counted seconds between two observations."""
     if look.ready:
-        # At work, or waiting to be: what the busiest thread got tells which.
+        # Working, or waiting for a processor: the processor time of the busiest thread shows which.
         return max((seconds - last.worked.get(thread, 0.0) for thread, seconds in look.worked.items()), default=0.0)
     return look.at - last.at - (look.held - last.held)
 
 
 def _threads(pid: int) -> tuple[bool, dict[str, float]]:
-    """Whether any thread has a processor or wants one, and for how many seconds each has had one."""
+    """Whether any thread has or needs a processor, and the processor seconds of each thread."""
     ready, worked = False, {}
     for thread in Path(f"/proc/{pid}/task").glob("*"):
-        with suppress(OSError):  # a thread that has ended meanwhile
-            fields = (thread / "stat").read_text().rpartition(")")[2].split()  # from the state on
+        with suppress(OSError):  # the thread has ended meanwhile
+            fields = (thread / "stat").read_text().rpartition(")")[2].split()  # fields from the state on
             ready |= fields[0] == "R"
-            worked[thread.name] = (int(fields[11]) + int(fields[12])) / TICKS  # as user, and in the kernel
+            worked[thread.name] = (int(fields[11]) + int(fields[12])) / TICKS  # user and kernel time
     return ready, worked

@@ -1,4 +1,4 @@
-"""Pictures of forecasts: a bundle's render graph, loaded, proved and run. On the CPU, whatever forecasts run on."""
+"""Loads, proves and runs a bundle's render graph. It always runs on the CPU, whatever engine forecasts use."""
 
 import math
 import os
@@ -14,27 +14,27 @@ from re2pix_node.engines.base import Arrays, Graph, Runtime, load_checked, one_l
 from re2pix_node.engines.registry import runtimes
 from re2pix_node.errors import BundleError, EngineError, NotFiniteError
 
-NOISE_STREAM = 1  # beside the one that stochastic forecasters draw from
+NOISE_STREAM = 1  # a stream of random numbers besides that of stochastic forecasters
 
 
 @dataclass(frozen=True)
 class PictureScene:
-    """All that one picture takes."""
+    """All inputs of one picture."""
 
     features: NDArray[Any]  # [h, w, C] of the horizon
     frame: NDArray[np.uint8]  # [H, W, 3]: the newest picture as the encoder took it
     context: tuple[NDArray[Any], ...]  # each [1, h, w, C + carried], oldest first
     horizon: int  # k of h<k>, from 1 on
-    seed: tuple[int, int]  # the pipeline's seed and the stamp: they decide the noise
+    seed: tuple[int, int]  # the pipeline's seed and the stamp, which determine the noise
 
 
 @dataclass(frozen=True)
 class RenderAttempt:
-    """What became of the render graph in one runtime at one precision."""
+    """The result of trying the render graph in one runtime at one precision."""
 
     name: str  # "openvino bf16"
-    psnr: float | None = None  # dB, of its picture against that of the proof
-    graph: Graph | None = None  # where all is well
+    psnr: float | None = None  # dB, its picture against that of the proof
+    graph: Graph | None = None  # if it passed
     fault: str = ""
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class PictureRenderer:
     """A bundle's render graph, loaded and proved."""
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """BundleError when it has none; EngineError when no runtime can draw with it, with the reason of each."""
+        """BundleError if there is none; EngineError with all reasons if no runtime can draw with it."""
         passed_over = []
         for attempt in attempts(bundle, threads):
             if attempt.graph:
@@ -57,7 +57,7 @@ class PictureRenderer:
         raise EngineError(f"no engine can draw the pictures of {bundle.path}: {'; '.join(passed_over)}")
 
     def draw(self, scene: PictureScene) -> NDArray[np.uint8]:
-        """The picture, [H, W, 3] RGB. EngineError when the graph fails; NotFiniteError when that is no picture."""
+        """The picture, [H, W, 3] RGB. EngineError if the graph fails; NotFiniteError for NaN or infinity in it."""
         rng = np.random.default_rng((*scene.seed, NOISE_STREAM))
         inputs = {
             "features": scene.features[None],
@@ -75,7 +75,7 @@ class PictureRenderer:
 def attempts(bundle: Bundle, threads: int = 0) -> Iterator[RenderAttempt]:
     """The render graph in every runtime that works in host memory, the fastest first, each loaded and proved.
 
-    `threads` = 0 uses every core that this process may run on. What is wrong with the bundle itself is raised.
+    `threads` = 0 uses every core that this process may use. A fault of the bundle itself is raised.
     """
     if bundle.manifest.render is None:
         raise BundleError(
@@ -87,7 +87,7 @@ def attempts(bundle: Bundle, threads: int = 0) -> Iterator[RenderAttempt]:
             continue
         try:
             precisions = runtime.precisions()
-        except Exception as error:  # not installed, or broken in a way of its own
+        except Exception as error:  # not installed, or broken in any way
             yield RenderAttempt(runtime.name, fault=one_line(error))
             continue
         for precision in precisions:
@@ -128,7 +128,7 @@ def _proof_inputs(bundle: Bundle, proof: Mapping[str, NDArray[Any]]) -> Arrays:
 def _drawn(graph: Graph, name: str, inputs: Arrays) -> NDArray[Any]:
     try:
         image: NDArray[Any] = graph.run(inputs)["image"][0]
-    except Exception as error:  # each runtime throws its own kinds
+    except Exception as error:  # each runtime has its own kinds of errors
         raise EngineError(f"{name}: render failed: {one_line(error)}") from error
     return image
 

@@ -1,4 +1,4 @@
-"""The calibration of a camera, made to fit the masks: what projects a point into the masks, as into the image."""
+"""Scales the calibration of a camera to the masks, so that it projects points into masks as into the image."""
 
 import copy
 from typing import Any
@@ -15,16 +15,16 @@ Matrix = NDArray[np.float64]
 def scaled(message: Any, region: Region, height: int, width: int) -> Any:
     """A copy of a CameraInfo for masks of height x width that cover `region` of that camera's images.
 
-    The copy describes the masks as images of their own: not binned, without a region of interest. It keeps the stamp.
+    The copy describes the masks as images: not binned, without a region of interest. It keeps the stamp.
     """
     _require_match(message, region)
     x_binning, y_binning = _binning(message)
-    # From masks to the full resolution of the sensor, to which the matrices belong, in continuous pixels.
+    # From masks to the sensor's full resolution, to which the matrices belong, in continuous pixels.
     x_scale = width / (region.width * x_binning)
     y_scale = height / (region.height * y_binning)
     left = message.roi.x_offset + region.x * x_binning
     top = message.roi.y_offset + region.y * y_binning
-    # The matrices give whole numbers at the centres of pixels, where continuous ones lie half a pixel on.
+    # The matrices use whole numbers for the centres of pixels; continuous coordinates are half a pixel larger there.
     to_masks = np.array(
         [
             [x_scale, 0.0, (0.5 - left) * x_scale - 0.5],
@@ -43,7 +43,7 @@ def scaled(message: Any, region: Region, height: int, width: int) -> Any:
 
 
 def _projected(to_masks: Matrix, matrix: Any) -> Matrix:
-    """Of P the fourth column, [Tx, Ty, 0], is scaled by this and not moved. Zeros, for an uncalibrated camera, stay."""
+    """Scale the matrix; the fourth column of P, [Tx, Ty, 0], is only scaled. Zeros of an uncalibrated camera stay."""
     return (to_masks @ np.reshape(matrix, (3, -1))).reshape(-1)
 
 
@@ -53,7 +53,7 @@ def _binning(message: Any) -> tuple[int, int]:
 
 def _require_match(message: Any, region: Region) -> None:
     x_binning, y_binning = _binning(message)
-    # The driver's rule: a region of interest of 0 x 0 is the whole sensor; what does not fill a bin is cut off.
+    # The driver's rule: a region of interest of 0 x 0 is the whole sensor; incomplete bins are cut off.
     width = (message.roi.width or message.width) // x_binning
     height = (message.roi.height or message.height) // y_binning
     if (width, height) != (region.image_width, region.image_height):

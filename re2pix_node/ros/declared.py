@@ -1,4 +1,4 @@
-"""The parameter table on a node: values given at start are checked there, later ones when they come."""
+"""The parameters of a running node: checks the values given at start and every later change."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -22,10 +22,10 @@ _TYPES = {
 
 
 class DeclaredParameters:
-    """Declares every parameter of the table on the node and holds their values, always allowed ones, in `settings`.
+    """Declares every parameter of the table on the node; `settings` holds their values, which are always allowed.
 
-    `unconfigured` says whether parameters that are read at configure may change now. `changed` is called, in the
-    executor's thread, with the new settings whenever they have changed.
+    `unconfigured` says whether parameters that are read at configure may change now. After each change, `changed` is
+    called with the new settings, in the executor's thread.
     """
 
     def __init__(self, node: Node, unconfigured: Callable[[], bool], changed: Callable[[NodeSettings], None]) -> None:
@@ -33,12 +33,12 @@ class DeclaredParameters:
         self._unconfigured = unconfigured
         self._changed = changed
         self._table = parameters()
-        # First with any type: a value that is not allowed must lead to our message, not to rclpy's.
+        # First with any type, so that a value that is not allowed gives our message and not rclpy's.
         given = {parameter.name: self._given(parameter) for parameter in self._table}
         self._settings = NodeSettings.of(given)
         values = asdict(self._settings)
         for parameter in self._table:
-            # A list must be stored with its type: an empty one has none by itself.
+            # Store a list with its type, because an empty list has none.
             value = list(values[parameter.name]) if parameter.kind.entries else values[parameter.name]
             node.set_parameters([RosParameter(parameter.name, _TYPES[parameter.kind], value)])
             node.set_descriptor(parameter.name, _descriptor(parameter))
@@ -51,15 +51,15 @@ class DeclaredParameters:
     def _given(self, parameter: Parameter) -> Any:
         descriptor = ParameterDescriptor(dynamic_typing=True)
         value = self._node.declare_parameter(parameter.name, parameter.default, descriptor).value
-        # ROS reads an empty list on the command line or in a file as no value.
+        # ROS reads an empty list on the command line or in a file as "no value".
         return () if value is None and parameter.kind.entries else value
 
     def _take(self, proposed: Sequence[RosParameter]) -> SetParametersResult:
-        """Adopts the proposed values together, or refuses them.
+        """Adopt all proposed values or refuse them all.
 
-        rclpy stores them right after this; ROS 2 Humble, unlike its successors, would not call back once it has.
+        rclpy stores them directly after this. ROS 2 Humble, unlike later versions, has no callback after that.
         """
-        # Parameters of others (use_sim_time, qos_overrides) are nothing to Settings.
+        # Parameters of ROS itself (use_sim_time, qos_overrides) are not in the settings.
         changes = {parameter.name: parameter.value for parameter in proposed}
         try:
             new = NodeSettings.of({**asdict(self._settings), **changes})
@@ -83,13 +83,13 @@ class DeclaredParameters:
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
-    """What `ros2 param describe` shows, and the range that sliders need."""
+    """The text of `ros2 param describe`, and the range for sliders."""
     descriptor = ParameterDescriptor(
         type=_TYPES[parameter.kind].value,
         description=parameter.description,
         additional_constraints=f"{parameter.allowed}; may change {parameter.when.value}".removeprefix("; "),
         read_only=parameter.when is When.START,
-        # An integer will do for a double, and an empty list has no type.
+        # An integer is accepted for a double, and an empty list has no type.
         dynamic_typing=parameter.kind not in (Kind.BOOL, Kind.INT, Kind.STRING),
     )
     if parameter.low is not None and parameter.kind is Kind.INT:

@@ -1,4 +1,4 @@
-"""What the node says of its own health."""
+"""Reduces events to the status that the node publishes on /diagnostics."""
 
 import math
 import threading
@@ -35,7 +35,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 ACTIVE = "active"
 TOTAL = "latency"  # from receipt of the image to its forecast published
 STAGES = (TOTAL, "wait", "decode", "fit", "encode", "forecast", "publish", "render")
-# What is counted, as diagnostics name it.
+# The names of the counts in diagnostics.
 COUNTS = (
     "frames received",
     "forecasts published",
@@ -53,30 +53,30 @@ COUNTS = (
     "frames overtaken",
     "pictures overtaken",
 )
-# Frames this old (s) when they arrive point to clocks that disagree, or to a bag played without use_sim_time.
+# Frames this old (s) at arrival suggest that clocks disagree, or that a bag is played without use_sim_time.
 OLD_FRAMES = 1.0
-# Frames from the future: beyond what synchronised clocks differ by.
+# Frames this far in the future (s): more than synchronised clocks differ.
 FUTURE_FRAMES = -0.1
 
 
 @dataclass
 class Facts:
-    """What is known since the node was last configured."""
+    """Everything known since the node was last configured."""
 
     state: str = "unconfigured"
-    fatal: str = ""  # why there will be no forecasts
+    fatal: str = ""  # reason why there will be no forecasts
     engine: str = ""
     first_choice: bool = True  # whether the engine is the one that start-up chose
     passed_over: tuple[str, ...] = ()
-    building: str = ""  # a better engine, and how far it is
+    building: str = ""  # a better engine and its progress
     last_error: str = ""
-    renderer: str = ""  # what draws pictures, or why nothing does
-    skill: Sequence[float] = ()  # by horizon, the first of which is now
+    renderer: str = ""  # the renderer, or the reason why there is none
+    skill: Sequence[float] = ()  # by horizon; the first is now
     counts: Counter[str] = field(default_factory=Counter)
     picture_fault: str = ""
     picture_fault_until: float = 0.0  # steady time
     seconds: dict[str, deque[float]] = field(default_factory=lambda: {stage: deque(maxlen=1000) for stage in STAGES})
-    ages: list[float] = field(default_factory=list)  # of frames since the last status
+    ages: list[float] = field(default_factory=list)  # ages of frames since the last status
     recent: Counter[str] = field(default_factory=Counter)  # counts since the last status
 
     def count(self, what: str) -> None:
@@ -134,7 +134,7 @@ def _take_of_pictures(facts: Facts, event: Event) -> None:
 
 
 class Health:
-    """Reduces events to a status. Events come from the executor and the workers, questions from a timer."""
+    """Reduces events to a status. Executor and workers send events, a timer asks for the status."""
 
     def __init__(self) -> None:
         self._facts = Facts()
@@ -184,7 +184,7 @@ class Health:
 
 
 def _judged(facts: Facts, recent: Counter[str], age: float) -> tuple[bytes, str]:
-    """The worst there is to say. WARN: forecasts are fewer or worse than they should be; ERROR: there are none."""
+    """The worst level and its message. WARN: forecasts are fewer or worse than they should be; ERROR: none come."""
     if facts.fatal:
         return ERROR, facts.fatal
     if facts.state != ACTIVE:
@@ -212,7 +212,7 @@ def _judged_forecasts(facts: Facts, age: float) -> tuple[bytes, str]:
 
 
 def _warnings(facts: Facts, age: float) -> Iterator[str]:
-    """What is wrong although forecasts come. All of it: the one may be the cause of the other."""
+    """All faults while forecasts come: one of them may cause another."""
     worse = [f"h{k}" for k, value in enumerate(facts.skill) if value < 0]
     if worse:
         yield f"forecasts are worse than assuming that nothing changes: live skill below zero at {', '.join(worse)}"
@@ -223,4 +223,5 @@ def _warnings(facts: Facts, age: float) -> Iterator[str]:
     if time.monotonic() < facts.picture_fault_until:
         yield f"no picture: {facts.picture_fault}"
     if not facts.first_choice:
-        yield f"forecasting with {facts.engine}, a spare: {facts.passed_over[-1] if facts.passed_over else ''}"
+        reason = facts.passed_over[-1] if facts.passed_over else ""
+        yield f"forecasting with {facts.engine}, the first choice failed: {reason}"

@@ -1,4 +1,4 @@
-"""What the command re2pix_node runs: the node, or one line that says which module is missing."""
+"""The command re2pix_node: runs the node, or prints one line that names the missing module."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as absent:
         missing = (absent.name or "").partition(".")[0]
         if missing in ("", "re2pix_node"):
-            raise  # a fault of ours, not of the installation
+            raise  # our own fault, not a fault of the installation
         mend = _MENDS.get(missing, "re2pix doctor has the command that adds it")
         print(f"re2pix_node: the module {missing} is missing: {mend}", file=sys.stderr)
         return BAD_INPUT

@@ -1,4 +1,4 @@
-"""What happens, as lines of the log."""
+"""Writes events to the log."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ from re2pix_node.pipeline.events import (
     TransitionRefused,
 )
 
-# How long a log line about frames keeps quiet (s): a camera sends the same fault thirty times a second.
+# Time (s) without another log line of the same kind: a camera sends the same fault thirty times a second.
 QUIET = 10.0
 
 
@@ -52,19 +52,19 @@ class EventLog:
     def _take_of_engines(self, event: Event) -> None:
         match event:
             case EngineServes(title, _, instead) if instead:
-                self._logger.warning(f"going on with {title}")
+                self._logger.warning(f"continuing with {title}")
             case EngineFailed(fault):
-                self._logger.error(f"{fault}; loading an engine anew")
+                self._logger.error(f"{fault}; reloading an engine")
             case EngineRejected(title, fault):
-                self._logger.warning(f"{title} is passed over, the engine at work stays: {fault}")
+                self._logger.warning(f"{title} is passed over, the engine in use stays: {fault}")
             case EngineLost(why):
                 self._logger.fatal(why)
             case TransitionRefused(why):
                 self._logger.error(why)
 
     def _quiet(self, kind: str) -> bool:
-        """Whether of this kind of fault enough was said just now. rclpy's throttle would count by line of code, and
-        one fault silence another."""
+        """Whether this kind of fault was logged recently. rclpy's throttle counts by line of code, so one fault would
+        silence another."""
         now = time.monotonic()
         if now < self._quiet_until.get(kind, 0.0):
             return True

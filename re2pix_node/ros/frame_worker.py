@@ -1,4 +1,4 @@
-"""The thread that does the work: takes the newest frame, makes a forecast of it, and publishes that."""
+"""The worker thread: takes the newest frame, makes a forecast, and publishes it."""
 
 import threading
 import time
@@ -36,14 +36,14 @@ from re2pix_node.ros.render_worker import RenderWorker
 
 @dataclass(frozen=True)
 class Arrived:
-    """A frame as it came in, with the steady time of its arrival."""
+    """A received frame, with the steady time of its arrival."""
 
     message: Any
     at: float
 
 
 class FrameWorker:
-    """Frames in by `put`, forecasts out by topic. Nothing that is wrong with a frame ends it; a lost engine does."""
+    """Frames in by `put`, forecasts out by topic. A faulty frame never ends it; a lost engine does."""
 
     def __init__(
         self,
@@ -67,18 +67,18 @@ class FrameWorker:
         self._rate = RateLimit()
         self._told_of_renderer = False
         self.adopt(settings)
-        self._kind: tuple[int, int, str] | None = None  # of the frames: width, height, encoding
+        self._kind: tuple[int, int, str] | None = None  # width, height and encoding of the frames
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="re2pix worker", daemon=True).start()
 
     def put(self, message: Any) -> None:
-        """A frame has come in. Called by the executor, which must not wait."""
+        """Store a received frame. The executor calls this and must not wait."""
         self._tell(FrameReceived((self._now() - stamp_of(message.header)) / NANOSECONDS))
         if self._mailbox.put(Arrived(message, time.monotonic())):
             self._tell(Counted("frames overtaken"))
 
     def adopt(self, settings: NodeSettings) -> None:
-        """Live parameters, as they are now."""
+        """Adopt the present values of the live parameters."""
         self._settings = settings
         spec = self._live.session.bundle.manifest
         if 0 < settings.max_rate * (1 + CLOCKS) < 1 / spec.time.stride_max:
@@ -97,12 +97,12 @@ class FrameWorker:
             self._tell(Doubt(f"render_rate has no effect: {why}"))
 
     def close(self) -> None:
-        """No frame is begun after this."""
+        """Start no frame after this."""
         self._mailbox.close()
 
     def wait(self, seconds: float) -> bool:
-        """Whether the frame in work was finished within so long."""
-        # Not by joining the thread: a join that a signal interrupts takes the thread for ended (Python issue 45274).
+        """Wait up to `seconds` for the worker to end; return True if it did."""
+        # Not by joining the thread: after an interrupted join Python treats the thread as ended (Python issue 45274).
         return self._ended.wait(seconds)
 
     def _run(self) -> None:
@@ -114,7 +114,7 @@ class FrameWorker:
             self._ended.set()
 
     def _survive(self, arrived: Arrived) -> bool:
-        """Whether there is an engine to go on with, whatever the frame did."""
+        """Handle a frame and survive any fault of it; return whether there is an engine to continue with."""
         try:
             with self._renderer.held() if self._renderer else nullcontext():
                 self._handle(arrived)
@@ -152,7 +152,7 @@ class FrameWorker:
             repeated = observation.missing is NoForecast.REPEATED
             self._tell(Counted("frames repeated" if repeated else "frames without context"))
         self._tell(StagesTook(seconds))
-        # What follows is not urgent: the forecast is out.
+        # The rest is not urgent: the forecast is published.
         if self._renderer:
             self._renderer.offer(observation, frame_id, arrived.at)
         self._live.judge(observation)
@@ -160,7 +160,7 @@ class FrameWorker:
             self._publish_views(forecast, picture, frame_id)
 
     def _refusal(self, stamp: int, settings: NodeSettings) -> str:
-        """What a frame that is not to be used is counted as."""
+        """The count under which a frame is refused; empty if it is not refused."""
         if stamp == 0:
             return "frames unstamped"
         if settings.max_age and self._now() - stamp > settings.max_age * NANOSECONDS:
@@ -175,7 +175,7 @@ class FrameWorker:
         made = Circumstances(
             engine=f"{engine.name} {engine.precision}",
             frame_id=frame_id,
-            # A camera's clock may run a little ahead of ours; an age below zero has no meaning for a planner.
+            # A camera's clock may be slightly ahead of ours; a negative age has no meaning for a planner.
             age=max(0, self._now() - forecast.stamp),
             processing_time=round(NANOSECONDS * (begun - taken)),
             frames_dropped=self._mailbox.overtaken,
@@ -196,17 +196,17 @@ class FrameWorker:
         self._outputs.publish_preview(picture, forecast, frame_id)
 
     def _recover(self, fault: str) -> bool:
-        """Whether there is an engine to go on with after one has failed."""
+        """Change to another engine after a failure; return whether there is one to continue with."""
         try:
             self._live.recover(fault)
-        except Exception as error:  # the bundle may have gone as well
+        except Exception as error:  # the bundle may have disappeared too
             spent = isinstance(error, EngineError)
-            self._lost(f"no engine is left to go on with: {fault}" if spent else one_line(error))
+            self._lost(f"no engine is left to continue with: {fault}" if spent else one_line(error))
             return False
         return True
 
     def _compare(self, picture: Picture, encoding: str) -> None:
-        """Tells when frames are not what they were."""
+        """Report when size or encoding of the frames changes."""
         height, width = picture.shape[:2]
         before, self._kind = self._kind, (width, height, encoding)
         if before not in (None, self._kind):

@@ -1,4 +1,4 @@
-"""Which class a mask value stands for, as vision_msgs tells it, where vision_msgs is installed."""
+"""The classes of the mask values as a vision_msgs message, if vision_msgs is installed."""
 
 import importlib
 import importlib.util
@@ -21,5 +21,5 @@ def label_info_message(labels: LabelSpec, stamp: int, frame_id: str = "") -> Any
     return msg.LabelInfo(
         header=header_message(ros_types(), stamp, frame_id),
         class_map=[msg.VisionClass(class_id=value, class_name=name) for value, name in names.items()],
-        threshold=0.0,  # every pixel gets its likeliest class
+        threshold=0.0,  # every pixel gets its most likely class
     )

@@ -1,4 +1,4 @@
-"""A model is loaded in a thread of its own: signals and diagnostics go on meanwhile."""
+"""Loads a model in its own thread, so that signals and diagnostics continue to work."""
 
 import threading
 from concurrent.futures import Future, wait
@@ -11,7 +11,7 @@ from re2pix_node.ros.parameters import NodeSettings
 
 
 class ModelLoading:
-    """A bundle that is being read, and the engine for it."""
+    """A bundle that is being read, and its engine."""
 
     def __init__(self, settings: NodeSettings) -> None:
         self.session: EngineSession | None = None  # as soon as the bundle has been read
@@ -21,16 +21,16 @@ class ModelLoading:
         threading.Thread(target=self._run, name="re2pix loader", daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it is done, well or not, within so long."""
-        # Not by joining the thread: a join that a signal interrupts takes the thread for ended (Python issue 45274).
+        """Wait up to `seconds`; return True if loading has ended, with or without success."""
+        # Not by joining the thread: after an interrupted join Python treats the thread as ended (Python issue 45274).
         return bool(wait([self._future], seconds).done)
 
     def result(self) -> EngineSession:
-        """With an engine at work; raises what went wrong."""
+        """The session with its engine; raises the error of the loading."""
         return self._future.result()
 
     def close(self) -> None:
-        """Ends what is being built for this model, now and later."""
+        """Stop builds for this model, now and later."""
         self._closed.set()
         if self.session:
             self.session.close()
@@ -50,7 +50,7 @@ class ModelLoading:
         bundle = read_bundle(bundle_folder(settings.bundle))
         self.session = EngineSession(bundle, settings.engine, settings.precision, settings.threads, background=True)
         if self._closed.is_set():
-            raise Re2pixError("the model is not wanted any more")
+            raise Re2pixError("loading was cancelled")
         self.session.start()
         if self._closed.is_set():
             self.session.close()

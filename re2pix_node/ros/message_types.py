@@ -1,4 +1,4 @@
-"""The messages of rclpy, for pipeline/messages.py to fill."""
+"""The message classes of rclpy, for pipeline/messages.py."""
 
 import array
 import importlib
@@ -28,7 +28,7 @@ def _named(kind: str) -> Any:
 
 
 def _ros_array(values: NDArray[Any]) -> Any:
-    # array.array is the one type that rclpy's setters take without looking at every element.
+    # array.array is the only type that rclpy's setters accept without checking every element.
     if values.dtype == np.bool_:
         return values.tolist()
     filled = array.array({"uint8": "B", "float32": "f"}[values.dtype.name])

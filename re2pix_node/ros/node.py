@@ -1,4 +1,4 @@
-"""The node is a door: ROS messages in, ROS messages out, and a life cycle. No model maths here."""
+"""The node: ROS messages in, ROS messages out, and a life cycle. It contains no model maths."""
 
 import logging
 import os
@@ -52,7 +52,7 @@ TRANSPORTS = {"raw": Image, "compressed": CompressedImage}
 
 
 class _ToRos(logging.Handler):
-    """What the engines log, into the log of ROS."""
+    """Passes the log of the engines to the log of ROS."""
 
     def __init__(self, logger: Any) -> None:
         super().__init__()
@@ -66,24 +66,24 @@ class _ToRos(logging.Handler):
 
 
 class Re2pixNode(LifecycleNode):  # type: ignore[misc]
-    """Takes camera frames and publishes forecasts. A worker thread does all the work; callbacks only hand over."""
+    """Takes camera frames and publishes forecasts. A worker thread does the work; callbacks only pass messages on."""
 
     def __init__(self) -> None:
         super().__init__("re2pix_node")
         self._health = Health()
         self._log = EventLog(self.get_logger())
         self._state = "unconfigured"
-        self._fatal = ""  # why there will be no forecasts
-        # What a state takes is held here until the state is left.
+        self._fatal = ""  # reason why there will be no forecasts
+        # Resources of a state, held until the state is left.
         self._configured = ExitStack()
         self._active = ExitStack()
         self._loading: ModelLoading | None = None
         self._outputs: ForecastPublishers | None = None
         self._worker: FrameWorker | None = None
-        self._renderer: RenderWorker | None = None  # beside the worker, when the bundle can draw
+        self._renderer: RenderWorker | None = None  # only if the bundle can draw
         self._declared = DeclaredParameters(self, lambda: self._state == "unconfigured", self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Steady: under use_sim_time the node's own clock may stop or jump, and just then people look at diagnostics.
+        # Steady: under use_sim_time the node's own clock may stop or jump, and then diagnostics are most needed.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._every_second, clock=self._steady)
         self._engine_lost = self.create_guard_condition(self._stop_without_engine)
@@ -91,7 +91,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
             self._starter = self.create_timer(0.0, self._start, clock=self._steady)
 
     def stop(self) -> bool:
-        """Ends what still runs; False when something did not end in time and the process must not wait for it."""
+        """End everything; return False if something did not end in time and the process must not wait for it."""
         workers = [worker for worker in (self._worker, self._renderer) if worker]
         for worker in workers:
             worker.close()
@@ -109,9 +109,9 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
                 loaded = self._configure(held)
                 if loaded:
                     self._configured = held.pop_all()
-        except Exception as error:  # the node stays up and says what happened, whatever it is
+        except Exception as error:  # the node stays up after any error and reports it
             self._enter("unconfigured")
-            if not self.context.ok():  # a signal took ROS from under us
+            if not self.context.ok():  # a signal has shut ROS down
                 return FAILURE
             known = isinstance(error, Re2pixError)
             return self._refuse(one_line(error) if known else f"{type(error).__name__}: {one_line(error)}")
@@ -122,12 +122,12 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._fatal = ""
-        self._enter(ACTIVE)  # before the worker starts, whose engine may be lost with the first frame
+        self._enter(ACTIVE)  # before the worker starts, because its engine may be lost with the first frame
         try:
             with ExitStack() as held:
                 self._activate(held)
                 self._active = held.pop_all()
-        except Exception as error:  # QoS overrides that make no sense
+        except Exception as error:  # invalid QoS overrides
             self._enter("inactive")
             return self._refuse(one_line(error))
         return SUCCESS
@@ -169,19 +169,19 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
             self.trigger_activate()
 
     def _lose_engine(self, why: str) -> None:
-        """From the worker's thread: no engine is left."""
+        """Called in the worker's thread when no engine is left."""
         self._fatal = why
         self._tell(EngineLost(why))
         self._engine_lost.trigger()
 
     def _stop_without_engine(self) -> None:
         if self._state == ACTIVE:
-            self.trigger_deactivate()  # which ends in the error state, as `_fatal` is set
+            self.trigger_deactivate()  # it ends in the error state, because `_fatal` is set
 
-    # --- what the states hold -----------------------------------------------------------------------------------------
+    # --- resources of the states --------------------------------------------------------------------------------------
 
     def _configure(self, held: ExitStack) -> bool:
-        """Whether a model was loaded: not when the process is asked to end meanwhile."""
+        """Load the model; return False if the process is asked to end meanwhile."""
         settings = self._declared.settings
         held.enter_context(_engines_logged(self.get_logger()))
         self._loading = ModelLoading(settings)
@@ -208,7 +208,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
     def _release(self) -> None:
         if self._loading:
             self._loading.close()
-            if self._loading.wait(0):  # otherwise the process must know that it still runs
+            if self._loading.wait(0):  # otherwise `stop` must know that it still runs
                 self._loading = None
         self._outputs = None
         self._tell(EngineReleased())
@@ -237,7 +237,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         worker, self._worker = self._worker, None
         assert worker is not None
         worker.close()
-        # A frame takes a moment, an engine that is being loaded anew takes longer.
+        # A frame takes a moment; an engine that is being reloaded takes longer.
         while not worker.wait(0.1) and self.context.ok():
             pass
 
@@ -245,17 +245,17 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         renderer, self._renderer = self._renderer, None
         assert renderer is not None
         renderer.close()
-        renderer.wait(1.0)  # not for ever: its process needs a processor to end, and gets one last of all
+        renderer.wait(1.0)  # not longer: its process needs a processor to end, and gets one last of all
 
-    # --- what goes on meanwhile ---------------------------------------------------------------------------------------
+    # --- while it runs ------------------------------------------------------------------------------------------------
 
     def _now(self) -> int:
         nanoseconds: int = self.get_clock().now().nanoseconds
         return nanoseconds
 
     def _tell(self, event: Event) -> None:
-        """From any thread: what happens becomes diagnostics and lines of the log."""
-        # What fails while ROS is taken from under us is no fault.
+        """Pass an event to diagnostics and to the log. Any thread may call this."""
+        # Failures while ROS shuts down are not faults.
         if isinstance(event, FrameFailed | PictureFailed) and not self.context.ok():
             return
         self._health.take(event)
@@ -282,7 +282,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
 
 @contextmanager
 def _engines_logged(logger: Any) -> Iterator[None]:
-    """What engines log meanwhile goes into the log of ROS."""
+    """In this block the log of the engines goes to the log of ROS."""
     engines, handler = logging.getLogger("re2pix_node.engines"), _ToRos(logger)
     engines.setLevel(logging.INFO)
     engines.addHandler(handler)
@@ -295,7 +295,7 @@ def _engines_logged(logger: Any) -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         rclpy.init(args=arguments)
-    except Exception as error:  # arguments that ROS cannot read
+    except Exception as error:  # ROS cannot read the arguments
         print(f"re2pix_node: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     node, code = None, 0
@@ -308,22 +308,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"re2pix_node: {error}", file=sys.stderr)
         code = BAD_INPUT
     except Exception:
-        # A signal shuts ROS down under whatever a callback is doing, a publisher's publish() or a transition for one.
+        # A signal shuts ROS down while a callback may still be running, for example in publish() or in a transition.
         if rclpy.ok():
             raise
     return _end(node, code)
 
 
 def _end(node: Re2pixNode | None, code: int) -> int:
-    # It is ending: a second Ctrl-C must not break into that.
+    # The node is ending: a second Ctrl-C must not interrupt that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     done = node is None or node.stop()
     if node:
-        node.destroy_node()  # which also gives the node's shared memory back
+        node.destroy_node()  # this also frees the node's shared memory
     rclpy.try_shutdown()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which rclpy has set back
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy has restored the default
     if not done:
-        # A model that is being loaded cannot be interrupted, and must not find its libraries gone under it.
+        # A model that is being loaded cannot be interrupted, and it still needs its libraries.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

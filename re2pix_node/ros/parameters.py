@@ -1,4 +1,4 @@
-"""The node's parameters, in one table: what is declared, what is refused, and docs/parameters.md all follow from it.
+"""The table of the node's parameters. Declarations, checks and docs/parameters.md all follow from it.
 
 `python -m re2pix_node.ros.parameters` prints that page.
 """
@@ -29,7 +29,7 @@ class When(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """The type of a parameter, as ROS 2 calls it."""
+    """The type of a parameter, with its ROS 2 name."""
 
     BOOL = "bool"
     INT = "int"
@@ -40,12 +40,12 @@ class Kind(enum.Enum):
 
     @property
     def entries(self) -> "Kind | None":
-        """What a list holds; None for a single value."""
+        """The type of a list's entries; None for a single value."""
         return {Kind.INTS: Kind.INT, Kind.STRINGS: Kind.STRING}.get(self)
 
     @property
     def noun(self) -> str:
-        """What a refused value should have been."""
+        """A description of the required type, for messages."""
         return _NOUNS[self]
 
 
@@ -74,16 +74,16 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """The range or the choices in words; empty where any value of the type will do."""
+        """The range or the choices in words; empty if any value of the type is allowed."""
         if self.choices:
             return "one of " + ", ".join(choice or "'' (empty)" for choice in self.choices)
         return f"from {self.low} to {self.high}" if self.low is not None else ""
 
 
 # fmt: off
-# A table: the facts of a parameter in one line, what it means in the next.
+# The facts of a parameter are in one line, its description in the next.
 def parameters() -> tuple[Parameter, ...]:
-    """The table, with the engines and outputs that are registered now."""
+    """The table, with the engines and outputs that are registered at this moment."""
     outputs = (*published_kinds(), *VIEWS)
     return (
         Parameter("bundle", Kind.STRING, DEFAULT_BUNDLE, When.CONFIGURE,
@@ -125,7 +125,7 @@ def parameters() -> tuple[Parameter, ...]:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """A value for every parameter, each of its own type and allowed."""
+    """A value for every parameter, of the right type and allowed."""
 
     bundle: str
     engine: str
@@ -145,7 +145,7 @@ class NodeSettings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "NodeSettings":
-        """Settings from what a user gave; defaults for the rest. The first value that is not allowed is an error."""
+        """Settings from the given values and defaults for the rest. The first value that is not allowed is an error."""
         given = {parameter.name: values.get(parameter.name, parameter.default) for parameter in parameters()}
         for parameter in parameters():
             if fault := complaint(parameter, given[parameter.name]):
@@ -181,10 +181,10 @@ def _fault(parameter: Parameter, kind: Kind, value: Any) -> str | None:
 
 
 def _is(kind: Kind, value: Any) -> bool:
-    if isinstance(value, bool):  # which Python takes for a whole number
+    if isinstance(value, bool):  # in Python a bool is also an int
         return kind is Kind.BOOL
     if kind is Kind.DOUBLE:
-        return isinstance(value, int | float)  # people write max_rate:=10
+        return isinstance(value, int | float)  # users write max_rate:=10
     return isinstance(value, {Kind.INT: int, Kind.STRING: str}.get(kind, ()))
 
 
@@ -216,7 +216,7 @@ def page() -> str:
 
 
 def _markdown(parameter: Parameter) -> str:
-    return parameter.description.replace("<", "\\<")  # h<k> is no HTML
+    return parameter.description.replace("<", "\\<")  # h<k> is not HTML
 
 
 def _yaml(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The node's outputs: which topics there are, who listens, and what goes out for a forecast."""
+"""The node's outputs: creates the topics, knows their subscribers, and publishes forecasts."""
 
 import time
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ PREVIEW, CAMERA_INFO = "preview", "camera_info"
 
 
 class ForecastPublishers:
-    """Publishers of one bundle's forecasts. Nothing is made that nobody subscribes to, but the forecast itself."""
+    """Publishers of one bundle's forecasts. Outputs without subscribers are not computed, except the Forecast."""
 
     def __init__(self, node: Node, bundle: Bundle, settings: NodeSettings, held: ExitStack) -> None:
-        """Publishers are destroyed with `held`."""
+        """`held` destroys the publishers."""
         self._node = node
         self._bundle = bundle
         self.preview_rate = settings.preview_rate
@@ -52,7 +52,7 @@ class ForecastPublishers:
             self._publish_labels()
 
     def publish(self, forecast: Forecast, made: Circumstances) -> None:
-        """The forecast, and those of its outputs that somebody wants."""
+        """Publish the forecast and those of its outputs that have subscribers."""
         types = ros_types()
         wanted = [name for name, publisher in self._moments.items() if publisher.get_subscription_count()]
         self._forecast.publish(forecast_message(types, self._bundle, forecast, wanted, made))
@@ -60,7 +60,7 @@ class ForecastPublishers:
             self._moments[name].publish(message)
 
     def publish_camera_info(self, info: CameraInfo, forecast: Forecast, frame_id: str) -> None:
-        """The camera's calibration, scaled to the masks."""
+        """Publish the camera's calibration, scaled to the masks."""
         if self._camera_info and self._camera_info.get_subscription_count():
             labels = self._bundle.manifest.labels
             message = scaled(info, forecast.region, labels.height, labels.width)
@@ -68,7 +68,7 @@ class ForecastPublishers:
             self._camera_info.publish(message)
 
     def publish_preview(self, picture: Picture, forecast: Forecast, frame_id: str) -> None:
-        """An overlay for people, as often as `preview_rate` says."""
+        """Publish an overlay for people, at most at `preview_rate`."""
         now = time.monotonic()
         if not (self._preview and self.preview_rate > 0 and self._preview.get_subscription_count()):
             return
@@ -81,11 +81,11 @@ class ForecastPublishers:
         self._preview.publish(CompressedImage(header=header, format="jpeg", data=types.array(data)))
 
     def wanted_pictures(self) -> list[int]:
-        """The horizons of which somebody wants pictures, the nearest first."""
+        """The horizons whose pictures have subscribers, the nearest first."""
         return [k for k, publisher in self._pictures.items() if publisher.get_subscription_count()]
 
     def publish_picture(self, stamp: int, k: int, picture: Picture, frame_id: str) -> None:
-        """What the forecast of that stamp expects at h<k>, stamped as its masks are. Any thread may call this."""
+        """Publish a picture of h<k>, with the stamp of its forecast. Any thread may call this."""
         types = ros_types()
         header = header_message(types, stamp, frame_id)
         self._pictures[k].publish(image_message(types, picture, header))
@@ -102,13 +102,13 @@ class ForecastPublishers:
 
 
 def _moment_names(bundle: Bundle, settings: NodeSettings) -> Sequence[str]:
-    """Names of the outputs that belong to a moment, of the kinds and horizons asked for."""
+    """Names of the outputs for each moment, of the requested kinds and horizons."""
     chosen = {f"h{k}" for k in _chosen(bundle, settings)}
     return [name for name in output_names(bundle, settings.outputs) if name.split("/")[0] in chosen]
 
 
 def _chosen(bundle: Bundle, settings: NodeSettings) -> Sequence[int]:
-    """The horizons asked for, in their order."""
+    """The requested horizons, in order."""
     count = len(bundle.manifest.time.horizons) + 1
     beyond = [k for k in settings.horizons if k >= count]
     if beyond:

@@ -1,4 +1,4 @@
-"""Quality of service: what the node asks for, how users override it, and what is said when two sides do not match."""
+"""Quality of service: the node's own, the users' overrides, and warnings about incompatible sides."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +9,20 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-# Frames are old by the time they can be used: best effort. Only the newest is worked on, but that is for the mailbox to
-# decide: with a queue of one, a frame that comes while Python is busy for a moment would be lost uncounted.
+# Best effort, because a resent frame would come too late. The queue is longer than one, although only the newest frame
+# is used: with a queue of one, a frame that comes while Python is busy for a moment would be lost uncounted.
 CAMERA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-# Subscribers that want best effort can have it from a reliable publisher, not the other way round.
+# A reliable publisher also serves subscribers that request best effort, but not the other way round.
 OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-# For those who come later.
+# For late subscribers.
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
-NAMELESS = "_NODE_NAME_UNKNOWN_"  # what ROS calls a node whose name has not come yet
-NAME_TRIES = 20  # ten a second
+NAMELESS = "_NODE_NAME_UNKNOWN_"  # the name in ROS of a node whose name is not known yet
+NAME_TRIES = 20  # tries, ten a second
 
 
 def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> Any:
-    """A subscription whose QoS users may override, and that says so when a publisher does not match it."""
+    """Create a subscription whose QoS users may override; it warns about an incompatible publisher."""
     profile = _copy(profile)
 
     def told(event: Any) -> None:
@@ -46,7 +46,7 @@ def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None
 
 
 def advertise(node: Node, kind: type, topic: str, profile: QoSProfile) -> Any:
-    """A publisher whose QoS users may override, and that says so when a subscriber does not match it."""
+    """Create a publisher whose QoS users may override; it warns about an incompatible subscriber."""
     profile = _copy(profile)
 
     def told(event: Any) -> None:
@@ -71,7 +71,7 @@ def advertise(node: Node, kind: type, topic: str, profile: QoSProfile) -> Any:
 
 
 def _match(publisher: QoSProfile, subscriber: QoSProfile) -> bool:
-    """By what is set here. rclpy's qos_check_compatible takes a deadline that was never set for one of zero."""
+    """Compare the policies that are set here. rclpy's qos_check_compatible treats an unset deadline as zero."""
     reliable = publisher.reliability != ReliabilityPolicy.BEST_EFFORT
     latched = publisher.durability == DurabilityPolicy.TRANSIENT_LOCAL
     wants_reliable = subscriber.reliability != ReliabilityPolicy.BEST_EFFORT
@@ -82,7 +82,7 @@ def _match(publisher: QoSProfile, subscriber: QoSProfile) -> bool:
 def _warn(
     node: Node, topic: str, others: Callable[[], list[Any]], they_do: str, we_do: str, policy: int, way: str
 ) -> None:
-    """Names both sides. A topic is discovered before the name of the node that has it: waits for that a little."""
+    """Warn and name both sides. A topic is discovered before the name of its node, so wait a little for that."""
     tries = 0
 
     def look() -> None:
@@ -98,10 +98,10 @@ def _warn(
             if info.node_name != NAMELESS
         )
         unnamed = f"another node {they_do} with another {QoSPolicyKind(policy).name.lower()}"
-        # Only reliability can be overridden here.
+        # Of the two policies only reliability can be overridden.
         mend = f"change one side, this one with the parameter {way}" if policy == QoSPolicyKind.RELIABILITY else ""
         node.get_logger().warning(
-            f"{topic}: {names or unnamed}, but this node {we_do}: they do not hear each other; "
+            f"{topic}: {names or unnamed}, but this node {we_do}: incompatible QoS, no messages will arrive; "
             f"{mend or 'change the other side'}"
         )
 
@@ -114,5 +114,5 @@ def _words(profile: QoSProfile) -> str:
 
 
 def _copy(profile: QoSProfile) -> QoSProfile:
-    # Overrides are written into the profile that is given.
+    # Overrides are written into the given profile.
     return QoSProfile(depth=profile.depth, reliability=profile.reliability, durability=profile.durability)

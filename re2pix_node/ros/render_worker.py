@@ -1,4 +1,4 @@
-"""The thread that has pictures of forecasts drawn, at a pace of its own. Forecasts never wait for it."""
+"""The thread that has pictures of forecasts drawn, at its own pace. Forecasts never wait for it."""
 
 import threading
 import time
@@ -19,34 +19,34 @@ from re2pix_node.render.renderer import PictureScene
 from re2pix_node.ros.publishing import ForecastPublishers
 
 LOADING = "being loaded"
-WARNED = 10.0  # s that diagnostics warn of a failure, at the least
-# After a failure the process is started anew, after a pause (s) that doubles while it does not get a picture done.
+WARNED = 10.0  # minimum s for which diagnostics warn of a failure
+# After a failure the process is restarted after a pause (s), which doubles while no picture succeeds.
 PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 @dataclass(frozen=True)
 class PictureOrder:
-    """A forecast whose pictures are wanted."""
+    """A forecast and its pictures to draw."""
 
     stamp: int
     horizons: tuple[int, ...]  # ns
     scenes: tuple[PictureScene, ...]  # nearest horizon first
     frame_id: str
-    arrived: float  # the source frame, steady time
+    arrived: float  # arrival of the source frame, steady time
 
 
-# Nothing to draw yet, but soon.
+# Placeholder: nothing to draw yet, but soon.
 PREPARE = PictureOrder(0, (), (), "", 0.0)
 
 
 class RenderWorker:
-    """Forecasts in by `offer`, pictures out by topic. What goes wrong costs pictures, and is told in diagnostics."""
+    """Forecasts in by `offer`, pictures out by topic. A fault costs only pictures and appears in diagnostics."""
 
     def __init__(
         self, bundle: Bundle, outputs: ForecastPublishers, threads: int, tell: Callable[[Event], None]
     ) -> None:
         self._mailbox: Mailbox[PictureOrder] = Mailbox()
-        self.rate = 0.0  # forecasts drawn in a second at the most; 0 draws none
+        self.rate = 0.0  # maximum forecasts drawn in a second; 0 draws none
         self._tell = tell
         self._bundle = bundle
         self._outputs = outputs
@@ -55,15 +55,16 @@ class RenderWorker:
         self._process: RenderProcess | None = None
         self._not_before = 0.0  # steady time; infinite while the process loads
         self._pause = PAUSE
-        self._took = 0.0  # s that the newest picture took
+        self._took = 0.0  # s for the newest picture
         self._closed = threading.Event()
         self._ended = threading.Event()
         threading.Thread(target=self._run, name="re2pix renderer", daemon=True).start()
 
     def offer(self, observation: Observation, frame_id: str, arrived: float) -> None:
-        """A forecast that has just been published. Taken if pictures of it are wanted now; never waits, never raises.
+        """Offer a forecast that has just been published. It is taken if its pictures have subscribers and are due. This
+        never waits and never raises.
 
-        Its scene may be copied from a GPU, so it is asked for once, and of few forecasts.
+        A scene may be copied from a GPU, so it is fetched once, and only for few forecasts.
         """
         forecast = observation.forecast
         if forecast is None or not self._is_free():
@@ -75,21 +76,21 @@ class RenderWorker:
             first = observation.scene(wanted[0])
             others = (replace(first, features=forecast.features[0, k - 1], horizon=k) for k in wanted[1:])
             self._put(PictureOrder(forecast.stamp, forecast.horizons, (first, *others), frame_id, arrived))
-        except Exception as error:  # it is not the forecast's fault
+        except Exception as error:  # must not affect forecasts
             self._report(error)
 
     def prepare(self) -> None:
-        """Has the process load as soon as somebody wants pictures. To be called now and then."""
+        """Start the process as soon as pictures have a subscriber. Call this from time to time."""
         if self._process is None and self._is_free() and self._outputs.wanted_pictures():
             self._put(PREPARE)
 
     def held(self) -> AbstractContextManager[None]:
-        """Nothing is drawn meanwhile."""
+        """In this block nothing is drawn."""
         process = self._process
         return process.held() if process else nullcontext()
 
     def close(self) -> None:
-        """Nothing is drawn or published after this, but for what is being published."""
+        """Draw and publish nothing after this, except for a picture that is just being published."""
         self._closed.set()
         self._mailbox.close()
         process = self._process
@@ -97,7 +98,7 @@ class RenderWorker:
             process.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Whether the thread, and its process, ended within so long."""
+        """Wait up to `seconds`; return True if the thread and its process have ended."""
         return self._ended.wait(seconds)
 
     def _put(self, order: PictureOrder) -> None:
@@ -120,7 +121,7 @@ class RenderWorker:
             if self._process:
                 self._draw_all(self._process, order)
             elif self._is_free():
-                self._start_process()  # when it is ready, there are fresher forecasts than this one
+                self._start_process()  # when it is ready, there will be newer forecasts than this one
         except Exception as error:
             self._not_before = time.monotonic() + self._pause
             self._end_process()
@@ -133,7 +134,7 @@ class RenderWorker:
         self._not_before = float("inf")
         self._tell(RendererTold(LOADING))
         self._process = RenderProcess(self._bundle, self._threads)
-        if self._closed.is_set():  # which may have found no process to kill
+        if self._closed.is_set():  # `close` may have found no process to kill
             self._process.kill()
         name = self._process.ready()
         self._not_before = 0.0
@@ -146,7 +147,7 @@ class RenderWorker:
 
     def _draw_all(self, process: RenderProcess, order: PictureOrder) -> None:
         for i, scene in enumerate(order.scenes, start=1):
-            # If no picture can be in time the last one is drawn all the same: the next may take less.
+            # If no picture can be in time, the last one is drawn anyway: the next may be faster.
             takes = self._took if i < len(order.scenes) else 0.0
             if self._closed.is_set():
                 return
@@ -155,7 +156,7 @@ class RenderWorker:
                 continue
             try:
                 self._draw(process, order, scene)
-            except NotFiniteError as error:  # the others may be well
+            except NotFiniteError as error:  # the other pictures may be good
                 self._report(error)
 
     def _draw(self, process: RenderProcess, order: PictureOrder, scene: PictureScene) -> None:
@@ -173,7 +174,7 @@ class RenderWorker:
         self._tell(Counted("pictures drawn"))
 
     def _report(self, error: Exception, pause: float = 0.0) -> None:
-        if self._closed.is_set():  # what fails while it is ended is no fault
+        if self._closed.is_set():  # a failure while it is ended is not a fault
             return
         known = isinstance(error, Re2pixError)
         message = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
@@ -183,5 +184,5 @@ class RenderWorker:
 
 
 def _is_late(order: PictureOrder, k: int, takes: float = 0.0) -> bool:
-    """Whether the moment that a picture shows is over, or will be when it has been drawn."""
+    """Whether the moment of a picture has passed, or will have passed when the picture is drawn."""
     return time.monotonic() + takes - order.arrived > order.horizons[k] / NANOSECONDS

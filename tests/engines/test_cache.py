@@ -60,7 +60,7 @@ def test_the_log_says_what_changed(cache: EngineCache, caplog: pytest.LogCapture
     cache.obtain(KEY, "tiny encode", builder())
     cache.obtain(dataclasses.replace(KEY, library="TensorRT 10.13.3"), "tiny encode", builder())
     assert "tiny encode: the engine that is there does not fit" in caplog.text
-    assert "library is 'TensorRT 10.3.0', wanted is 'TensorRT 10.13.3'" in caplog.text
+    assert "library is 'TensorRT 10.3.0', needed is 'TensorRT 10.13.3'" in caplog.text
     assert "gpu" not in caplog.text
 
 
@@ -107,7 +107,7 @@ def test_what_is_damaged_or_foreign_is_built_again_and_the_log_says_so(
     assert cache.obtain(KEY, "tiny", builder(b"new")).read_bytes() == b"new"
     assert cache.has(KEY)
     [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert ("gpu is 'Thor', wanted is 'Orin'" if fault == "of another machine" else "damaged") in record.getMessage()
+    assert ("gpu is 'Thor', needed is 'Orin'" if fault == "of another machine" else "damaged") in record.getMessage()
 
 
 def test_force_builds_again(cache: EngineCache) -> None:

@@ -78,11 +78,13 @@ def test_an_engine_that_throws_is_loaded_anew_then_passed_over_until_none_is_lef
                 assert listener.level == WARN
         camera.check()
         count = len(camera.forecasts)
-        told = [line.removeprefix("going on with ").rsplit(" ", 1)[0] for line in camera.log if "going on" in line]
+        told = [
+            line.removeprefix("continuing with ").rsplit(" ", 1)[0] for line in camera.log if "continuing with" in line
+        ]
         assert told == [engines[0], *(name for name in engines[1:] for _ in range(2))]
         # None is left: no more forecasts, and the reason is said, but the process is there for another try.
         assert listener.wait(lambda: listener.level == ERROR and listener.status["state"] == "unconfigured", READY)
-        assert listener.message.startswith(f"no engine is left to go on with: {engines[-1]}: {what} failed: ")
+        assert listener.message.startswith(f"no engine is left to continue with: {engines[-1]}: {what} failed: ")
         assert "Conv" in listener.message
         assert listener.state() == "unconfigured"
         assert camera.publisher.get_subscription_count() == 0

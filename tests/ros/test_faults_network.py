@@ -120,7 +120,8 @@ def test_a_camera_whose_qos_does_not_match_is_named(tiny: Bundle, listener: List
     with running_node(listener.namespace, bundle=tiny.path, **CPU, **override):
         warning = (
             f"{topic}: {listener.namespace}/listener publishes best effort, volatile, but this node subscribes "
-            "reliable, volatile: they do not hear each other; change one side, this one with the parameter "
+            "reliable, volatile: incompatible QoS, no messages will arrive; change one side, this one with the "
+            "parameter "
             f"qos_overrides.{topic}.subscription.reliability"
         )
         assert listener.wait(lambda: warning in log, READY), "\n".join(log)
@@ -140,7 +141,7 @@ def test_a_subscriber_whose_qos_does_not_match_is_named(tiny: Bundle, ros: None)
         listener.node.create_subscription(Forecast, topic, unheard.append, latched)
         warning = (
             f"{topic}: {listener.namespace}/listener subscribes reliable, transient local, but this node publishes "
-            "reliable, volatile: they do not hear each other; change the other side"
+            "reliable, volatile: incompatible QoS, no messages will arrive; change the other side"
         )
         assert listener.wait(lambda: warning in camera.log, READY), "\n".join(camera.log)
         assert camera.forecast_again()

@@ -64,7 +64,7 @@ class Drawing:
         assert self.listener.wait(lambda: told("pictures drawn") == len(self.pictures), READY)
         assert told("errors") == told("engine restarts") == 0
         assert {stamp_of(message.header) for message in self.pictures} <= self.camera.good
-        assert [line for line in self.camera.log if "going on" in line] == []
+        assert [line for line in self.camera.log if "continuing with" in line] == []
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""What the TensorRT engine is made of; engine.py puts it together."""
+"""The parts of the TensorRT engine; engine.py puts them together."""

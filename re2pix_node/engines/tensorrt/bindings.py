@@ -1,4 +1,4 @@
-"""Which TensorRT this machine has: NVIDIA's own, or TensorRT-RTX for desktops. One API, as far as we use it."""
+"""Finds the TensorRT of this machine: TensorRT, or TensorRT-RTX for desktops. The parts we use have the same API."""
 
 import importlib
 import importlib.util
@@ -10,13 +10,13 @@ from typing import Any
 
 from re2pix_node.errors import EngineError
 
-OLDEST = (10, 3)  # JetPack 6 has it
-SYSTEM = Path("/usr/lib")  # JetPack's packages put it into python3.10/dist-packages here
+OLDEST = (10, 3)  # the version in JetPack 6
+SYSTEM = Path("/usr/lib")  # JetPack's packages install it in python3.10/dist-packages here
 
 
 @dataclass(frozen=True)
 class Bindings:
-    """A Python module that is TensorRT; importing it is left to whoever needs it."""
+    """A Python module of TensorRT, imported only when needed."""
 
     module: str
     title: str
@@ -28,17 +28,17 @@ class Bindings:
     @property
     def installed(self) -> bool:
         spec = importlib.util.find_spec(self.module)
-        return spec is not None and spec.origin is not None  # any folder of that name would have a spec
+        return spec is not None and spec.origin is not None  # any folder of that name has a spec
 
     def load(self) -> Any:
-        """The module; EngineError when it is broken or too old."""
+        """Import the module; EngineError if it is broken or too old."""
         try:
             trt = importlib.import_module(self.module)
             version = str(trt.__version__)
-        except Exception as error:  # a library that is missing shows in more than one way
+        except Exception as error:  # a missing library raises various errors
             raise EngineError(f"{self.module} is installed but cannot be loaded: {error}") from None
         if not self.rtx and release(version) < OLDEST:
-            raise EngineError(f"{self.title} {version} is too old: it takes {'.'.join(map(str, OLDEST))} or later")
+            raise EngineError(f"{self.title} {version} is too old: {'.'.join(map(str, OLDEST))} or later is needed")
         return trt
 
 
@@ -52,7 +52,7 @@ def find_bindings() -> Bindings:
             return bindings
     system = next(SYSTEM.glob("python3*/dist-packages/tensorrt"), None)
     if system:
-        raise EngineError(f"TensorRT is in {system}, which this Python does not see: docs/jetson.md shows how it does")
+        raise EngineError(f"TensorRT is in {system}, which this Python does not see: link it as docs/jetson.md shows")
     mend = (
         "sudo apt install python3-libnvinfer (docs/jetson.md)"
         if platform.machine() == "aarch64"

@@ -1,4 +1,4 @@
-"""Engines are built in the background, in a process each; whoever waits can always see how far it is."""
+"""Builds engines in the background, each in its own process, with progress for the user."""
 
 import json
 import logging
@@ -23,29 +23,29 @@ WORKER = "re2pix_node.engines.tensorrt.worker"
 
 @dataclass(frozen=True)
 class Request:
-    """What the process is told."""
+    """The request to the builder process."""
 
-    module: str  # of TensorRT
+    module: str  # module of TensorRT
     graph: str  # path of the ONNX file
     sha256: str
     precision: str
-    capability: str  # of the GPU to build for
+    capability: str  # compute capability of the GPU to build for
     engine: str  # path to write to
     timing: str  # path of the timing cache
 
 
 @dataclass(frozen=True)
 class EngineJob:
-    """One engine to have."""
+    """One engine to build."""
 
     key: EngineKey
-    what: str  # for people, as "re2pix-nano encode fp16"
+    what: str  # for messages, as "re2pix-nano encode fp16"
     module: str
     graph: Path
 
 
 class EngineBuild:
-    """Has the engines of some jobs, from the cache or built. Starts at once; may be asked from any thread."""
+    """Gets the engines of some jobs from the cache or builds them. Starts at once; any thread may call it."""
 
     def __init__(self, cache: EngineCache, jobs: Sequence[EngineJob], force: bool = False) -> None:
         self._cache, self._jobs, self._force = cache, jobs, force
@@ -55,7 +55,7 @@ class EngineBuild:
         self._error: BaseException | None = None
         self._cancelled = threading.Event()
         self._process: subprocess.Popen[str] | None = None
-        # A daemon: a program that ends does not wait for it, and the builder ends with the program.
+        # A daemon thread: the program does not wait for it, and the builder ends with the program.
         self._thread = threading.Thread(target=self._run, name="engine build", daemon=True)
         self._thread.start()
 
@@ -68,7 +68,7 @@ class EngineBuild:
         return not self._thread.is_alive()
 
     def result(self, timeout: float | None = None) -> list[Path]:
-        """The engines, in the order of the jobs; EngineError when there is one that cannot be had."""
+        """The engines, in the order of the jobs; EngineError if one cannot be built."""
         self._thread.join(timeout)
         if not self.done():
             raise TimeoutError(f"not built within {timeout} s")
@@ -79,7 +79,7 @@ class EngineBuild:
         return self._engines
 
     def cancel(self) -> None:
-        """Ends it soon; `result` then raises."""
+        """Stop the build soon; `result` then raises an error."""
         self._cancelled.set()
         process = self._process
         if process is not None:
@@ -87,13 +87,13 @@ class EngineBuild:
 
     def _run(self) -> None:
         try:
-            # Time goes with size, roughly.
+            # The time is roughly proportional to the size.
             sizes = [job.graph.stat().st_size for job in self._jobs]
             for i, job in enumerate(self._jobs):
                 before, share = sum(sizes[:i]) / sum(sizes), sizes[i] / sum(sizes)
                 self._engines.append(self._obtain(job, 100 * before, 100 * share))
             self._tell(100.0, "ready")
-        except BaseException as error:  # kept for `result`
+        except BaseException as error:  # `result` raises it
             self._error = error
             self._tell(self._progress.percent, one_line(error))
 
@@ -107,7 +107,7 @@ class EngineBuild:
 
         def waiting() -> None:
             self._check_cancelled()
-            report(0.0, "another process builds it")
+            report(0.0, "another process is building it")
 
         self._check_cancelled()
         return self._cache.obtain(job.key, job.what, build, waiting, self._force)
@@ -126,7 +126,7 @@ class EngineBuild:
                 text=True,
             )
             with process:  # closes the pipes and waits
-                self._check_cancelled()  # it may have been while there was no process to kill
+                self._check_cancelled()  # it may have been cancelled before there was a process to kill
                 last: dict[str, Any] = {}
                 for line in process.stdout or ():
                     last = json.loads(line)
@@ -135,7 +135,7 @@ class EngineBuild:
             self._check_cancelled()
             errors.seek(0)
             lines = [line.strip() for line in errors if line.strip()]
-        for line in lines:  # TensorRT's warnings, and ours
+        for line in lines:  # warnings of TensorRT and of our worker
             logger.info("%s: %s", job.what, line)
         _check_end(job.what, process.returncode, last, lines)
 

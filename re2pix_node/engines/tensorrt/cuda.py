@@ -1,7 +1,7 @@
 """Device memory, one stream and CUDA graphs, through the driver's own library.
 
-Where a GPU can be used there is libcuda, and it is all that is needed: no CUDA toolkit, no cuda-python, no torch.
-Signatures are those of cuda.h; names that end in _v2 are what its macros make of the plain ones.
+Every machine with a usable GPU has libcuda, and nothing else is needed: no CUDA toolkit, no cuda-python, no torch.
+Signatures are those of cuda.h; its macros map the plain names to those that end in _v2.
 """
 
 import ctypes
@@ -49,9 +49,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuStreamDestroy_v2": (_HANDLE,),
 }
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
-SLEEP_WHILE_WAITING = 4  # CU_CTX_SCHED_BLOCKING_SYNC: a spinning thread burns a core that the vehicle needs
+SLEEP_WHILE_WAITING = 4  # CU_CTX_SCHED_BLOCKING_SYNC: a spinning thread would use up a core that the vehicle needs
 NON_BLOCKING = 1
-CAPTURE_THREAD_LOCAL = 1  # what other threads do meanwhile is not our concern
+CAPTURE_THREAD_LOCAL = 1  # calls of other threads do not disturb the capture
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Device:
 
 
 class CudaDriver:
-    """libcuda, initialised. EngineError says why there is no GPU to use."""
+    """libcuda, initialised. EngineError says why there is no usable GPU."""
 
     def __init__(self) -> None:
         try:
@@ -100,12 +100,12 @@ class CudaDriver:
 
 
 def find_device() -> Device:
-    """The GPU, the first that CUDA_VISIBLE_DEVICES leaves; EngineError says why there is none."""
+    """The first GPU that CUDA_VISIBLE_DEVICES allows; EngineError says why there is none."""
     return CudaDriver().device()
 
 
 class DeviceMemory:
-    """Device or pinned memory, given back when nothing refers to it any more."""
+    """Device or pinned memory, freed when nothing refers to it any more."""
 
     def __init__(self, pointer: int, give_back: Callable[[int], None]) -> None:
         self.pointer = pointer
@@ -122,7 +122,7 @@ class Cuda:
         self._driver = CudaDriver()
         self._context = _HANDLE()
         self._driver("cuDevicePrimaryCtxSetFlags_v2", self._driver.ordinal, SLEEP_WHILE_WAITING)
-        # The primary context is the one that TensorRT uses; it lives as long as the process.
+        # TensorRT uses the primary context, which lives as long as the process.
         self._driver("cuDevicePrimaryCtxRetain", byref(self._context), self._driver.ordinal)
         self.enter()
         stream = _HANDLE()
@@ -130,11 +130,11 @@ class Cuda:
         self.stream = int(stream.value or 0)
 
     def enter(self) -> None:
-        """To be called on every thread before anything else: the current context is a thread's own."""
+        """Call this first on every thread: each thread has its own current context."""
         self._driver("cuCtxSetCurrent", self._context)
 
     def allocate(self, size: int) -> DeviceMemory:
-        """Device memory, all zeros: what lay in it before could be no numbers at all."""
+        """Allocate device memory of zeros: old content could be NaN."""
         pointer = _POINTER()
         self._driver("cuMemAlloc_v2", byref(pointer), size)
         memory = DeviceMemory(pointer.value, lambda pointer: self._free("cuMemFree_v2", pointer))
@@ -142,7 +142,7 @@ class Cuda:
         return memory
 
     def pinned(self, size: int) -> tuple[DeviceMemory, NDArray[np.uint8]]:
-        """Host memory that the GPU reads and writes by itself, and the same as bytes."""
+        """Host memory that the GPU reads and writes directly, and a view of it as bytes."""
         pointer = c_void_p()
         self._driver("cuMemHostAlloc", byref(pointer), size, 0)
         address = int(pointer.value or 0)
@@ -162,12 +162,12 @@ class Cuda:
         self._driver("cuStreamSynchronize", self.stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What `work` puts on the stream, as one launch. It is recorded now, and runs with every launch."""
+        """Record the calls of `work` on the stream; the returned launch runs them all."""
         graph, replay = _HANDLE(), _HANDLE()
         self._driver("cuStreamBeginCapture_v2", self.stream, CAPTURE_THREAD_LOCAL)
         try:
             work()
-        finally:  # a stream that is left capturing can do nothing else
+        finally:  # a stream that stays in capture mode is unusable
             self._driver("cuStreamEndCapture", self.stream, byref(graph))
         try:
             self._driver("cuGraphInstantiateWithFlags", byref(replay), graph, 0)
@@ -182,7 +182,7 @@ class Cuda:
 
     def _free(self, function: str, pointer: int) -> None:
         try:
-            self.enter()  # Python frees on whichever thread it is
+            self.enter()  # Python frees objects on any thread
             self._driver(function, pointer)
         except EngineError:
-            pass  # a GPU that has failed, or a process that is ending: the driver frees all of it
+            pass  # the GPU failed or the process ends: the driver frees all memory

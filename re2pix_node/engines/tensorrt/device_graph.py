@@ -1,4 +1,4 @@
-"""One engine on the GPU: all memory is taken when it is loaded, and a run is one launch."""
+"""One engine on the GPU: it allocates all memory when it is loaded, and a run is one launch."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Gpu(Protocol):
-    """What is needed of `cuda.Cuda`; copies are in order with all else on its stream."""
+    """The parts of `cuda.Cuda` that are used; copies are in order with everything else on its stream."""
 
     stream: int
 
@@ -41,7 +41,7 @@ class Staging:
 
 
 class DeviceGraph:
-    """An ICudaEngine with its buffers. `staged` tensors come from and go to `host`, with every run."""
+    """An ICudaEngine with its buffers. Every run copies the `staged` tensors from and to `host`."""
 
     def __init__(self, gpu: Gpu, engine: Any, nptype: Callable[[Any], Any], input_mode: Any, staged: set[str]) -> None:
         self._gpu, self._engine = gpu, engine
@@ -62,19 +62,19 @@ class DeviceGraph:
         self.host = {name: Staging(gpu, tensor) for name, tensor in tensors.items() if name in staged}
         for name, memory in self.device.items():
             if not self._context.set_tensor_address(name, memory.pointer):
-                raise EngineError(f"TensorRT does not take memory for '{name}'")
+                raise EngineError(f"TensorRT does not accept memory for '{name}'")
         self._launch = self._recorded()
 
     def run(self) -> None:
-        """From what is in the inputs' buffers to the outputs'; returns when it is done."""
+        """Run from the inputs' buffers to the outputs'; return when it is done."""
         self._launch()
         self._gpu.synchronise()
 
     def _recorded(self) -> Callable[[], None]:
-        """The run as one CUDA graph; where TensorRT cannot be recorded, the plain calls."""
+        """The run as one CUDA graph; the plain calls if TensorRT cannot be recorded."""
         for staging in self.host.values():
             staging.array[...] = 0
-        self._enqueue()  # the first time TensorRT sets things up, which must not be recorded
+        self._enqueue()  # the first run sets things up, which must not be recorded
         self._gpu.synchronise()
         try:
             return self._gpu.capture(self._enqueue)
@@ -85,7 +85,7 @@ class DeviceGraph:
     def _enqueue(self) -> None:
         self._stage(self.signature.inputs, self._gpu.to_device)
         if not self._context.execute_async_v3(self._gpu.stream):
-            raise EngineError("TensorRT does not run the engine")
+            raise EngineError("TensorRT cannot run the engine")
         self._stage(self.signature.outputs, lambda device, host, size: self._gpu.to_host(host, device, size))
 
     def _stage(self, names: Iterable[str], copy: Callable[[int, int, int], None]) -> None:
@@ -95,7 +95,7 @@ class DeviceGraph:
 
 
 class DeviceFeatures:
-    """Encoded features on the GPU. Their place is used again when nothing refers to them any more."""
+    """Encoded features on the GPU. Their memory is reused when nothing refers to them any more."""
 
     def __init__(self, memory: DeviceMemory, free: list[DeviceMemory]) -> None:
         self.memory = memory
@@ -106,10 +106,10 @@ class DeviceFeatures:
 
 
 class FeaturePool:
-    """Places for features on the GPU; as many as were ever in use at once.
+    """Memory places for features on the GPU: as many as were ever in use at once.
 
-    A place that was let go of may still be read by work that is under way: whatever is next put there comes later on
-    the same stream.
+    Work in progress may still read a released place. That is safe: the next write to it comes later on the same
+    stream.
     """
 
     def __init__(self, gpu: Gpu, tensor: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX on NVIDIA GPUs. Engines are built for the very machine, and kept (`engine_cache`)."""
+"""TensorRT and TensorRT-RTX on NVIDIA GPUs. Engines are built for this machine and stored (engines/cache.py)."""
 
 import logging
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ from re2pix_node.errors import BundleError, EngineError
 
 NAME = "tensorrt"
 GRAPHS = ("encode", "forecast")
-BUILDER = 1  # to be raised with every change of how engines are built
+BUILDER = 1  # increase it with every change in how engines are built
 BF16_SINCE = (8, 0)  # compute capability
-# TensorRT-RTX builds without measuring, from the compute capability alone: its engines fit every such GPU and driver.
+# TensorRT-RTX does not measure; it needs only the compute capability: its engines fit every such GPU and driver.
 ANY = "any"
 
 logger = logging.getLogger(__name__)
 
 
 def usable() -> tuple[Bindings, Device]:
-    """What to run with; EngineError says what is missing.
+    """The bindings and the device; EngineError says what is missing.
 
-    The driver comes before the library: TensorRT ends the process where there is none.
+    The driver is checked before the library, because TensorRT ends the process without a driver.
     """
     bindings = find_bindings()
     device = find_device()
@@ -71,18 +71,18 @@ def engine_jobs(bundle: Bundle, precision: str, bindings: Bindings, device: Devi
 
 
 def start_build(bundle: Bundle, precision: str, force: bool = False) -> EngineBuild:
-    """Has the engines for this machine built in the background; done at once where the cache has them."""
+    """Start to build the engines for this machine in the background; done at once if the cache has them."""
     return EngineBuild(EngineCache(), engine_jobs(bundle, precision, *usable()), force)
 
 
 def is_built(bundle: Bundle, precision: str) -> bool:
-    """Whether `load` gives a proved engine in seconds. After one that failed its proof, others may have to be built."""
+    """Whether `load` gives a proved engine in seconds. After a failed proof others may have to be built."""
     cache, jobs = EngineCache(), engine_jobs(bundle, precision, *usable())
     return all(cache.has(job.key) and cache.told(job.key).get("proved") is not False for job in jobs)
 
 
 class TensorrtEngine:
-    """A bundle's graphs on the GPU. Features stay there, from `encode` to the forecasts that they are context of."""
+    """A bundle's graphs on the GPU. Features stay there, from `encode` to the forecasts that use them."""
 
     def __init__(self, gpu: Gpu, encode: DeviceGraph, forecast: DeviceGraph, precision: str, version: str) -> None:
         self.name, self.precision, self.version = NAME, precision, version
@@ -107,7 +107,7 @@ class TensorrtEngine:
         if noise is not None:
             self._forecast.host["noise"].array[...] = noise
         self._forecast.run()
-        # Copies: the next run writes to the same memory.
+        # Copies, because the next run writes to the same memory.
         return forecast_arrays(
             {name: self._forecast.host[name].array.copy() for name in self._forecast.signature.outputs}
         )
@@ -133,7 +133,7 @@ def _context_names(forecast: DeviceGraph) -> list[str]:
 
 
 def _load(bundle: Bundle, precision: str, _threads: int) -> Engine:
-    """Builds what the cache does not have, which takes minutes: who cannot wait calls `start_build` first."""
+    """Load the engines; build missing ones, which takes minutes. To avoid the wait, call `start_build` first."""
     bindings, device = usable()
     cache, jobs = EngineCache(), engine_jobs(bundle, precision, bindings, device)
     paths = EngineBuild(cache, jobs).result()
@@ -141,7 +141,7 @@ def _load(bundle: Bundle, precision: str, _threads: int) -> Engine:
         engine = _on_device(bindings, bundle, precision, dict(zip(GRAPHS, paths, strict=True)))
     except (EngineError, BundleError):
         raise
-    except Exception as error:  # TensorRT throws its own kinds
+    except Exception as error:  # TensorRT has its own kinds of errors
         raise EngineError(f"{NAME} {precision}: cannot load: {one_line(error)}") from error
     proof = prove(engine, bundle)
     for job in jobs:
@@ -156,7 +156,7 @@ def _on_device(bindings: Bindings, bundle: Bundle, precision: str, paths: dict[s
     for name, expected in signatures(bundle.manifest).items():
         engine = runtime.deserialize_cuda_engine(paths[name].read_bytes())
         if engine is None:
-            raise EngineError(f"{NAME} {precision}: {paths[name]} is refused: delete it, and it is built anew")
+            raise EngineError(f"{NAME} {precision}: {paths[name]} is refused: delete it, and it will be built again")
         staged = {"frame", "noise"} | (set(expected.outputs) if name == "forecast" else set())
         graphs[name] = DeviceGraph(gpu, engine, trt.nptype, trt.TensorIOMode.INPUT, staged)
         check_signature(bundle, name, graphs[name].signature, expected)

@@ -1,4 +1,4 @@
-"""From a graph to a serialised engine, with what TensorRT 10.3, 11 and TensorRT-RTX have in common."""
+"""Builds a serialised engine from a graph, with the API that TensorRT 10.3, 11 and TensorRT-RTX share."""
 
 import functools
 import logging
@@ -12,11 +12,11 @@ from re2pix_node.engines.tensorrt.bindings import Bindings
 from re2pix_node.errors import EngineError
 
 logger = logging.getLogger(__name__)
-Report = Callable[[float, str], None]  # which share is done, 0 to 1, and of which phase
+Report = Callable[[float, str], None]  # the share that is done, 0 to 1, and the phase
 
 
 class Phases:
-    """How much of a build is done. TensorRT tells of phases within phases, each of so many steps."""
+    """The progress of a build. TensorRT reports nested phases with a number of steps each."""
 
     def __init__(self) -> None:
         self._open: dict[str, list[int]] = {}  # steps and done, the outermost first
@@ -34,7 +34,7 @@ class Phases:
 
     @property
     def share(self) -> float:
-        """Never falls: phases may end early, and run beside each other."""
+        """The share that is done. It never falls, although phases may end early and overlap."""
         share, size = 0.0, 1.0
         for steps, done in self._open.values():
             size /= steps
@@ -44,7 +44,7 @@ class Phases:
 
 
 def new_logger(trt: Any, errors: list[str] | None = None) -> Any:
-    """TensorRT's messages go where ours go; its errors are also put into `errors`."""
+    """A logger that passes TensorRT's messages to ours and also appends its errors to `errors`."""
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.Severity.ERROR: logging.ERROR,
@@ -66,12 +66,12 @@ def new_logger(trt: Any, errors: list[str] | None = None) -> Any:
 
 @functools.cache
 def lasting_logger(trt: Any) -> Any:
-    """For engines in use: TensorRT keeps the first logger that it gets, and may speak to it at any time."""
+    """The logger for engines in use: TensorRT keeps the first logger it gets and may call it at any time."""
     return new_logger(trt)
 
 
 def build_engine(bindings: Bindings, graph: bytes, capability: str, timing: Path, report: Report) -> Any:
-    """The serialised engine, as a buffer. `capability` is what TensorRT-RTX builds for; TensorRT knows its GPU only."""
+    """The serialised engine, as a buffer. TensorRT-RTX builds for `capability`; TensorRT builds only for its GPU."""
     trt = bindings.load()
     errors: list[str] = []
     log = new_logger(trt, errors)
@@ -85,7 +85,7 @@ def build_engine(bindings: Bindings, graph: bytes, capability: str, timing: Path
     config = builder.create_builder_config()
     monitor = _monitor(trt, report)  # must outlive the build
     config.progress_monitor = monitor
-    if bindings.rtx:  # it does without a GPU, and has no timing cache
+    if bindings.rtx:  # it needs no GPU and has no timing cache
         _aim(trt, config, capability)
     else:
         _use_timings(config, timing)
@@ -99,7 +99,7 @@ def build_engine(bindings: Bindings, graph: bytes, capability: str, timing: Path
 
 def _monitor(trt: Any, report: Report) -> Any:
     phases = Phases()
-    lock = threading.Lock()  # TensorRT calls from several threads, and an exception in there would end the process
+    lock = threading.Lock()  # TensorRT calls this from several threads, and an exception would end the process
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -114,7 +114,7 @@ def _monitor(trt: Any, report: Report) -> Any:
             with lock:
                 phases.step(name, step)
                 report(phases.share, name)
-            return True  # to go on
+            return True  # continue the build
 
         def phase_finish(self, name: str) -> None:
             with lock:
@@ -134,11 +134,11 @@ def _aim(trt: Any, config: Any, capability: str) -> None:
 
 
 def _use_timings(config: Any, path: Path) -> None:
-    """Measurements of earlier builds on this GPU: a second build takes a fraction of the time."""
+    """Use the timings of earlier builds on this GPU, which make a second build much faster."""
     known = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(known) if known else None
     if known and (cache is None or not config.set_timing_cache(cache, False)):
-        logger.warning("%s: of no use, so all is timed again", path)
+        logger.warning("%s: not usable, so everything is timed again", path)
         cache = None
     if cache is None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
@@ -148,5 +148,5 @@ def _keep_timings(config: Any, path: Path) -> None:
     try:
         with write_beside(path, replace=True) as partial:
             partial.write_bytes(memoryview(config.get_timing_cache().serialize()))
-    except OSError as error:  # the engine is there, and the next build is slower
+    except OSError as error:  # the engine is complete; only the next build is slower
         logger.warning("%s: cannot be written: %s", path, error)

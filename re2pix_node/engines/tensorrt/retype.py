@@ -1,7 +1,7 @@
-"""ONNX graphs as TensorRT wants them: bytes only at the edges, and the heavy layers in half precision.
+"""Rewrites ONNX graphs for TensorRT: uint8 only for inputs and outputs, and the heavy layers in half precision.
 
-TensorRT takes the types of a strongly typed network from the graph, and 11 knows no other networks: so a precision is a
-matter of the graph. This module needs the onnx package, and runs where engines are built only.
+TensorRT takes the types of a strongly typed network from the graph, and TensorRT 11 has no other networks, so the graph
+determines the precision. This module needs the onnx package, and is used only where engines are built.
 """
 
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ from re2pix_node.errors import EngineError
 
 FLOAT, BYTE = TensorProto.FLOAT, TensorProto.UINT8
 HALF_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-# These hold nearly all of the work, and tensor cores sum them in fp32. ConvTranspose is none of them: TensorRT-RTX 1.7
+# These do nearly all of the work, and tensor cores sum them in fp32. ConvTranspose is not one of them: TensorRT-RTX 1.7
 # fails to build one in bf16.
 HEAVY = {"MatMul", "Gemm", "Conv"}
-# What lies between two heavy layers stays in half precision, if all it is made of is. What sums, divides by a sum,
-# chooses or places is not among these and stays in fp32: normalisations, softmax, pooling, resizing, sampling. So does
-# a residual stream, because the first thing in it is a sum with something in fp32.
+# These stay in half precision between two heavy layers, if all their inputs are. Layers that sum, divide by a sum,
+# choose or place are not among them and stay in fp32: normalisations, softmax, pooling, resizing, sampling. A residual
+# stream also stays in fp32, because its first layer is a sum with an fp32 tensor.
 MOVES = {"Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Concat", "Gather", "Expand", "Identity"}
 LIGHT = {"Add", "Sub", "Mul", "Div", "Erf", "Gelu", "Relu", "LeakyRelu", "Tanh", "Sigmoid"}
 
@@ -27,7 +27,7 @@ LIGHT = {"Add", "Sub", "Mul", "Div", "Erf", "Gelu", "Relu", "LeakyRelu", "Tanh",
 def for_tensorrt(data: bytes, precision: str) -> bytes:
     """The same graph, with the same inputs and outputs, in this precision."""
     model = onnx.load_from_string(data)
-    del model.graph.value_info[:]  # types that are true no more; nobody needs them
+    del model.graph.value_info[:]  # these types are no longer true, and nothing needs them
     _constants_as_initialisers(model.graph)
     _bytes_at_the_edges(model.graph)
     if precision in HALF_TYPES:
@@ -48,9 +48,9 @@ def _constants_as_initialisers(graph: onnx.GraphProto) -> None:
 
 
 def _bytes_at_the_edges(graph: onnx.GraphProto) -> None:
-    """TensorRT has uint8 for inputs and outputs only: in between, bytes become floats, which hold each of them exactly.
+    """TensorRT has uint8 for inputs and outputs only: in between, bytes become floats, which hold every byte exactly.
 
-    Floats and not integers, because from and to those TensorRT's casts of uint8 are documented.
+    Floats and not integers, because TensorRT documents the casts between uint8 and floats.
     """
     inputs = {value.name for value in graph.input if value.type.tensor_type.elem_type == BYTE}
     outputs = {value.name for value in graph.output if value.type.tensor_type.elem_type == BYTE}
@@ -76,14 +76,14 @@ def _bytes_at_the_edges(graph: onnx.GraphProto) -> None:
 
 
 class _Halving:
-    """Marks the tensors that can be in half precision, and casts wherever one kind meets the other."""
+    """Marks the tensors that can be in half precision, and inserts casts between the two kinds."""
 
     def __init__(self, graph: onnx.GraphProto, half: int) -> None:
         self.graph = graph
         self.half = half
         self.weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == FLOAT}
         self.other = {tensor.name for tensor in graph.initializer if tensor.data_type != FLOAT}
-        self.halves: set[str] = set()  # tensors that nodes make in half precision
+        self.halves: set[str] = set()  # tensors in half precision
         self.casts: dict[str, str] = {}  # tensor -> the same in the other type
         self.nodes: list[onnx.NodeProto] = []
 
@@ -99,7 +99,7 @@ class _Halving:
         self._drop_unused()
 
     def _follows(self, node: onnx.NodeProto) -> bool:
-        """Whether a light node has inputs in half precision, and none in full."""
+        """Whether a light node has inputs in half precision and none in full precision."""
         if node.op_type not in MOVES | LIGHT:
             return False
         computed = [name for name in node.input if name and name not in self.weights and name not in self.other]
@@ -118,7 +118,7 @@ class _Halving:
         self.halves.update(node.output)
 
     def _switch(self, node: onnx.NodeProto, names: Iterable[str], to: int) -> None:
-        """Has the node read these tensors in the other type."""
+        """Make the node read these tensors in the other type."""
         for name in names:
             if name not in self.casts:
                 self.casts[name] = f"{name}.cast"
@@ -138,7 +138,7 @@ class _Halving:
 def _halved(tensor: onnx.TensorProto, name: str, half: int) -> onnx.TensorProto:
     values = numpy_helper.to_array(tensor)
     if half == TensorProto.FLOAT16:
-        # Beyond the range is infinity: then the proof fails, and bf16 has its turn.
+        # Values beyond the range become infinity: the proof then fails, and bf16 is tried.
         with np.errstate(over="ignore"):
             return numpy_helper.from_array(values.astype(np.float16), name)
     # The upper half of a float32, rounded to nearest, ties to even.

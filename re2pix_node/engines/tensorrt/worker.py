@@ -1,7 +1,7 @@
 """The process that builds one engine: `main` with the REQUEST as its argument; building.py starts it.
 
-A process of its own, so that a crash of the builder costs no more than the engine, and its memory is given back. Says
-how far it is in JSON lines, and ends as soon as whoever started it is gone.
+It is a separate process, so that a crash of the builder costs only the engine, and so that its memory is freed. It
+reports progress in JSON lines, and ends as soon as its parent is gone.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from re2pix_node.engines.tensorrt.building import Request
 from re2pix_node.engines.tensorrt.network import build_engine
 from re2pix_node.errors import EngineError
 
-SECONDS_BETWEEN = 0.1  # lines of progress
+SECONDS_BETWEEN = 0.1  # between lines of progress
 
 
 class Channel:
-    """JSON lines to whoever started us."""
+    """JSON lines to the parent."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -41,19 +41,19 @@ class Channel:
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN:
             self._last = now
-            with contextlib.suppress(BrokenPipeError):  # the watcher ends us
+            with contextlib.suppress(BrokenPipeError):  # the parent is gone; the watcher ends this process
                 self.say(share=share, phase=phase)
 
 
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is reported, and gigabytes of core help nobody
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # crashes are reported; a core file of gigabytes is useless
     channel = Channel(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not get among the lines
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries must not mix with the lines
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         _build(request, channel)
-    except Exception as error:  # all of them are the caller's to tell
+    except Exception as error:  # the parent reports all of them
         name = "" if isinstance(error, EngineError) else f"{type(error).__name__}: "
         channel.say(error=name + one_line(error))
         return 1
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _end_with_the_parent() -> None:
-    """Standard input is a pipe that the parent holds open: it ends when the parent does, however that comes."""
+    """End with the parent: standard input is a pipe that closes when the parent ends in any way."""
     while os.read(sys.stdin.fileno(), 1):  # nothing is ever written to it
         pass
     os._exit(1)
@@ -71,11 +71,11 @@ def _end_with_the_parent() -> None:
 def _build(request: Request, channel: Channel) -> None:
     data = Path(request.graph).read_bytes()
     if hashlib.sha256(data).hexdigest() != request.sha256:
-        raise EngineError(f"{request.graph}: was replaced meanwhile")
+        raise EngineError(f"{request.graph}: was replaced during the build")
     try:
         from re2pix_node.engines.tensorrt.retype import for_tensorrt
     except ModuleNotFoundError as error:
-        raise EngineError(f"to build engines takes the Python package {error.name}: pip install {error.name}") from None
+        raise EngineError(f"building engines needs the Python package {error.name}: pip install {error.name}") from None
     graph = for_tensorrt(data, request.precision)
     bindings = TENSORRT if request.module == TENSORRT.module else RTX
     engine = build_engine(bindings, graph, request.capability, Path(request.timing), channel.progress)

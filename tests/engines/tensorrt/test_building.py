@@ -164,7 +164,7 @@ def test_times_of_earlier_builds_are_used_and_damaged_ones_are_not(
     timing.write_bytes(b"damaged")
     with caplog.at_level(logging.INFO):
         tensorrt.start_build(tiny, "fp16").result()
-    assert f"{timing}: of no use, so all is timed again" in caplog.text
+    assert f"{timing}: not usable, so everything is timed again" in caplog.text
     assert timing.read_bytes() == b"timed;timed;"
 
 
@@ -173,7 +173,7 @@ def test_a_graph_that_was_replaced_meanwhile_is_not_built(host_tensorrt: Path, t
     bindings, device = tensorrt.usable()
     jobs = tensorrt.engine_jobs(bundle, "fp32", bindings, device)
     jobs[0].graph.write_bytes(jobs[1].graph.read_bytes())
-    with pytest.raises(EngineError, match=r"encode\.onnx: was replaced meanwhile"):
+    with pytest.raises(EngineError, match=r"encode\.onnx: was replaced during the build"):
         EngineBuild(tensorrt.EngineCache(), jobs).result()
 
 
@@ -182,7 +182,7 @@ def test_without_the_onnx_package_the_error_says_what_to_install(
 ) -> None:
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('No module named onnx', name='onnx')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(EngineError, match="to build engines takes the Python package onnx: pip install onnx"):
+    with pytest.raises(EngineError, match="building engines needs the Python package onnx: pip install onnx"):
         tensorrt.start_build(tiny, "fp32").result()
 
 

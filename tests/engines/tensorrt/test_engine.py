@@ -183,7 +183,7 @@ class TestWhyItCannotBeHad:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         monkeypatch.setattr(bindings, "SYSTEM", tmp_path)
         (tmp_path / "python3.10/dist-packages/tensorrt").mkdir(parents=True)
-        with pytest.raises(EngineError, match=r"which this Python does not see: docs/jetson\.md"):
+        with pytest.raises(EngineError, match=r"which this Python does not see: link it as docs/jetson\.md"):
             ask()
 
     def test_no_driver_and_the_library_is_not_even_loaded(self, ask, modules: Path, monkeypatch) -> None:
@@ -194,7 +194,7 @@ class TestWhyItCannotBeHad:
 
     def test_a_library_that_is_too_old(self, ask, modules: Path, gpu: HostCuda) -> None:
         (modules / "tensorrt.py").write_text("__version__ = '10.2.1.5'")
-        with pytest.raises(EngineError, match=r"TensorRT 10\.2\.1\.5 is too old: it takes 10\.3 or later"):
+        with pytest.raises(EngineError, match=r"TensorRT 10\.2\.1\.5 is too old: 10\.3 or later is needed"):
             ask()
 
     def test_a_library_that_is_broken(self, ask, modules: Path, gpu: HostCuda) -> None:
