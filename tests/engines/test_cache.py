@@ -59,7 +59,7 @@ def test_an_engine_for_anything_else_is_another_one(cache: EngineCache, field: s
 def test_the_log_says_what_changed(cache: EngineCache, caplog: pytest.LogCaptureFixture) -> None:
     cache.obtain(KEY, "tiny encode", builder())
     cache.obtain(dataclasses.replace(KEY, library="TensorRT 10.13.3"), "tiny encode", builder())
-    assert "tiny encode: the engine that is there does not fit" in caplog.text
+    assert "tiny encode: the existing engine does not fit" in caplog.text
     assert "library is 'TensorRT 10.3.0', needed is 'TensorRT 10.13.3'" in caplog.text
     assert "gpu" not in caplog.text
 
