@@ -3,7 +3,7 @@ from pathlib import Path
 
 from tests.support.ros_domain import claim_domain
 
-# Before anything imports rclpy: tests talk on this machine only, and to nobody else on it.
+# Before anything imports rclpy: tests talk only on this machine, and only to themselves.
 os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ.setdefault(
     "FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).resolve().parents[1] / "config" / "fastdds.xml")

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         step = steps.add_parser(name, help=summary, description=f"Trains {summary}.")
         step.add_argument("run_file", type=Path, metavar="RUN.yaml", help="what to train, and on what (docs/train.md)")
         step.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder of the run")
-        step.add_argument("--force", action="store_true", help="start this step anew")
+        step.add_argument("--force", action="store_true", help="repeat this step and drop what was built on it")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,1 +1,1 @@
-"""Headless drives through a made-up street, with exact labels: `re2pix simulate`."""
+"""Simulates drives through made-up streets, with exact labels and without a screen: `re2pix simulate`."""

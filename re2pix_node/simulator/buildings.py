@@ -1,4 +1,4 @@
-"""What stands along a street: buildings, houses with gardens, walls, fences and parks, one lot after another."""
+"""The lots along a street: buildings, houses with gardens, walls, fences and parks."""
 
 from dataclasses import dataclass, replace
 
@@ -32,7 +32,7 @@ class Lot:
 
 
 def build_side(mesh: Mesh, town: Town, street: Street, left: bool, rng: np.random.Generator) -> None:
-    """Fills one side of a street with lots from one end to the other."""
+    """Fill one side of a street with lots from one end to the other."""
     district = town.district
     sign = 1 if left else -1
     builders = (_building, _garden, _park, _wall)
@@ -43,7 +43,7 @@ def build_side(mesh: Mesh, town: Town, street: Street, left: bool, rng: np.rando
         setback = float(rng.uniform(*district.setback))
         place, heading = street.line.at(middle, sign * (district.edge + setback))
         s += width
-        # Along the street with the lot on the left: the other side walks the other way.
+        # Walk along the street with the lot on the left: the other side goes in the opposite direction.
         lot = Lot(place, heading if left else heading + np.pi, width, float(rng.uniform(7, 12)))
         kind = builders[rng.choice(4, p=district.lots)]
         if not town.clear(lot.corners()[1::2], 0.2) or not town.clear(lot.corners()[::2], -0.6):
@@ -162,7 +162,7 @@ def _park(mesh: Mesh, lot: Lot, floors: tuple[int, int], rng: np.random.Generato
 
 
 def _wall(mesh: Mesh, lot: Lot, floors: tuple[int, int], rng: np.random.Generator) -> None:
-    """A high wall or fence, and trees that look over it."""
+    """A high wall or fence, with trees behind it."""
     if rng.random() < 0.7:
         material = str(rng.choice(["graffiti", "brick", "concrete", "plaster"]))
         paint = Paint(WALL, LAYER[material], _colour(rng), (5.0, 3.0))
@@ -175,6 +175,6 @@ def _wall(mesh: Mesh, lot: Lot, floors: tuple[int, int], rng: np.random.Generato
 
 
 def _corner(mesh: Mesh, lot: Lot, floors: tuple[int, int], rng: np.random.Generator) -> None:
-    """Where a building has no room: something small."""
+    """Something small, where there is no room for a building."""
     if rng.random() < 0.5:
         bush(mesh, lot.at(0, 0.8), CURB, rng)

@@ -1,4 +1,4 @@
-"""Who is on the street: the camera car, other drivers, riders and walkers, with their shapes."""
+"""The actors on the street: the camera car, other drivers, riders and walkers, with their shapes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from re2pix_node.simulator.streets import Node, Town
 from re2pix_node.simulator.traffic import Driver, Walker
 from re2pix_node.simulator.vehicles import make_vehicle
 
-# An instance is an object (1..255) plus 256 times its part: 0 the body, 1 and 2 the legs of somebody who walks.
+# An instance is an object (1..255) plus 256 times its part: 0 is the body, 1 and 2 are the legs of a walker.
 MOST_OBJECTS = 255
 PART = 256
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody to be seen: whom to follow, and the meshes of the parts."""
+    """A visible actor: its driver or walker, and the meshes of its parts."""
 
     who: Driver | Walker
     parts: list[Mesh]
 
     def poses(self) -> list[Array] | None:
-        """Where its parts are (4 x 4, to the map); None when it has left the street."""
+        """The poses of its parts (4 x 4, to the map); None after it has left the street."""
         if isinstance(self.who, Driver):
             if self.who.gone:
                 return None
@@ -42,7 +42,7 @@ class Actor:
 
 
 def standing(place: Array, height: float, heading: float) -> Array:
-    """The pose of something upright."""
+    """The pose of an upright object."""
     c, s = np.cos(heading), np.sin(heading)
     return np.array([[c, -s, 0, place[0]], [s, c, 0, place[1]], [0, 0, 1, height], [0, 0, 0, 1.0]])
 
@@ -53,13 +53,13 @@ def make_camera_car(town: Town, rng: np.random.Generator) -> Driver:
     line = town.lane(town.route, (lane + 0.5) * district.lane_width - 0.15)
     cruise = float(rng.uniform(*district.cruise))
     car = Driver(line, float(rng.uniform(8, 30)), cruise, 4.4, 1.8)
-    # Some drives begin at the curb, most in the flow.
+    # Some drives start at the curb, most in moving traffic.
     car.speed = 0.0 if rng.random() < 0.15 else car.allowed() * float(rng.uniform(0.7, 1))
     return car
 
 
 def make_cast(town: Town, camera: Driver, rng: np.random.Generator) -> list[Actor]:
-    """Everybody but the camera car, most important first."""
+    """All actors except the camera car, the most important first."""
     actors = [*_vehicles(town, camera, rng), *_crossers(town, camera, rng), *_riders(town, camera, rng)]
     actors += _walkers(town, rng)
     return actors[:MOST_OBJECTS]
@@ -73,7 +73,7 @@ def _vehicles(town: Town, camera: Driver, rng: np.random.Generator) -> Iterator[
         s = camera.s + float(rng.uniform(14, 50))
         own = np.linalg.norm(same.points[0] - camera.line.points[0]) < 1
         while s < same.length - 30:
-            # Slower than the camera's car now and then, so that it has to brake or passes.
+            # Sometimes slower than the camera car, so that the camera car must brake or overtake.
             yield _vehicle(
                 same, s, camera.cruise * float(rng.uniform(0.75, 1.1) if own else rng.uniform(0.5, 1.3)), rng
             )

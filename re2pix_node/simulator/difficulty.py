@@ -1,4 +1,4 @@
-"""How hard drives are to forecast: how well the labels of now do for those of later.
+"""Measures how hard drives are to forecast: how well the current labels predict the later ones.
 
 python -m re2pix_node.simulator.difficulty DRIVE...
 """
@@ -14,7 +14,7 @@ from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.reader import read_drive
 
 HORIZONS = (0.18, 0.54)
-# The classes that CamVid is scored on, in ids of Cityscapes: there copying gives 0.57 at 0.2 s and 0.44 at 0.6 s.
+# The classes of CamVid's scores, in ids of Cityscapes: on CamVid copying gives 0.57 at 0.2 s and 0.44 at 0.6 s.
 CAMVID = [[0], [1], [2, 3], [4], [5], [6, 7], [8, 9], [10], [11], [13, 14, 15, 16], [12, 17, 18]]
 
 
@@ -29,7 +29,7 @@ def copy_last_confusion(labels: list[Array], steps: int) -> Array:
 
 
 def ious(confusion: Array) -> Array:
-    """IoU per class; NaN for one that is nowhere."""
+    """IoU per class; NaN for a class that does not occur."""
     hits = np.diag(confusion).astype(float)
     union = confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0) - hits
     return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
@@ -46,7 +46,7 @@ def grouped(confusion: Array, groups: list[list[int]]) -> Array:
 
 
 def report(paths: Iterable[Path]) -> str:
-    """Copy-last mIoU and pixel accuracy over all drives together, and how much there is of every class."""
+    """Copy-last mIoU and pixel accuracy over all drives together, and the share of every class."""
     totals = [np.zeros((19, 20), np.int64) for _ in HORIZONS]
     present = np.zeros(19, int)
     count = 0

@@ -1,4 +1,4 @@
-"""A simulated drive: one seed, and all that a camera on a car sees while it drives through its town."""
+"""A simulated drive: everything that a camera on a car sees while it drives through the town of one seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from re2pix_node.simulator.streets import Town, pick_district
 from re2pix_node.simulator.textures import make_textures
 from re2pix_node.simulator.traffic import Driver, Traffic
 
-# Farther away, what moves is only a few pixels.
+# Farther away, moving objects have only a few pixels.
 SIGHT = 120.0
-# A camera looks along x right, y down, z ahead; a car along x ahead, y left, z up.
+# Camera axes: x right, y down, z ahead. Car axes: x ahead, y left, z up.
 _OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One frame: what is seen, the camera's pose and the poses of what moves, by instance (4 x 4, to the map)."""
+    """One frame: the picture, the camera's pose, and the poses of moving objects by instance (4 x 4, to the map)."""
 
     shot: Shot
     camera: Array
@@ -32,7 +32,7 @@ class Moment:
 
 
 class Mount:
-    """How the camera sits on its car, and how the car moves under it."""
+    """The camera's mount on the car, and the motion of the car under it."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.height = float(rng.uniform(1.15, 1.75) if rng.random() < 0.85 else rng.uniform(1.9, 2.4))
@@ -45,7 +45,7 @@ class Mount:
         self._dive = 0.0
 
     def pose(self, car: Driver, dt: float) -> Array:
-        """The camera's pose; the car nods when it brakes, leans in curves, and the road is not even."""
+        """The camera's pose; the car pitches when it brakes, leans in curves, and the road is not even."""
         self._dive += (car.acceleration - self._dive) * min(dt / 0.25, 1.0)
         place, heading = car.place()
         bumps = (np.sin(2 * np.pi * car.s / self._lengths + self._waves) * self._lengths**0.3).sum(axis=1)
@@ -69,7 +69,7 @@ def _about_x(angle: float) -> Array:
 
 
 class Drive:
-    """The drive of a seed. `frames` renders it; a drive that is longer, or smaller, is another drive."""
+    """The drive of a seed. `frames` renders it; another length or size gives another drive."""
 
     def __init__(self, seed: int, seconds: float, rate: float, size: tuple[int, int]) -> None:
         rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ class Drive:
 
 
 class Moods:
-    """The driver of the camera car wants another speed every few seconds, and sometimes stops."""
+    """The driver of the camera car changes the wanted speed every few seconds, and sometimes stops."""
 
     def __init__(self, car: Driver, rng: np.random.Generator) -> None:
         self._car, self._cruise = car, car.cruise
@@ -138,7 +138,7 @@ class _Staged:
         self._shadow: Any = renderer.add_shadow(shadow)
 
     def move(self, renderer: StreetRasterizer, camera: Array) -> dict[int, Array]:
-        """Puts it where it is now, and gives its poses by instance: nothing where it is gone or far."""
+        """Move it to its present place, and return its poses by instance: nothing if it is gone or far."""
         poses = self._actor.poses()
         if poses is None or np.linalg.norm(poses[0][:3, 3] - camera[:3, 3]) > SIGHT:
             for handle in (*self._handles, self._shadow):

@@ -1,16 +1,16 @@
-"""Exact optical flow, and what stays visible, out of depth and poses."""
+"""Exact optical flow and visibility, from depth and poses."""
 
 import numpy as np
 
 from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.reader import DriveFrame
 
-# How far the depth found may be from the depth expected: a share of it, and some metres.
+# Maximum difference between measured and expected depth: a share of it, plus some metres.
 _SHARE, _METRES = 0.02, 0.05
 
 
 def flow_between(a: DriveFrame, b: DriveFrame) -> tuple[Array, Array]:
-    """Where every pixel of `a` is in `b` (H x W x 2, pixels right and down), and whether it is seen there (H x W)."""
+    """The flow of every pixel from `a` to `b` (H x W x 2, pixels right and down), and whether it is visible in `b`."""
     height, width = a.depth.shape
     rows, columns = np.mgrid[:height, :width].astype(float)
     rays = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ np.linalg.inv(a.intrinsics).T
@@ -37,7 +37,7 @@ def flow_between(a: DriveFrame, b: DriveFrame) -> tuple[Array, Array]:
 
 
 def warp(picture: Array, flow: Array) -> Array:
-    """`picture` (H x W x C) taken at the ends of a flow, between its pixels; nearest at the border."""
+    """`picture` (H x W x C) sampled at the ends of a flow, interpolated; nearest at the border."""
     height, width = flow.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     x = np.clip(columns + flow[..., 0], 0, width - 1)
@@ -50,20 +50,20 @@ def warp(picture: Array, flow: Array) -> Array:
 
 
 def _seen(target: Array, depth: Array, far: Array, a: DriveFrame, b: DriveFrame) -> Array:
-    """Whether the target is inside the picture, and what is there is the same thing, as far away as expected."""
+    """Whether the target is inside the picture, and shows the same object at the expected depth."""
     height, width = b.depth.shape
     x, y = target[..., 0], target[..., 1]
-    # A pixel reaches half its width around its middle.
+    # A pixel extends half its width around its middle.
     inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     same = b.instances[row, column] == a.instances
-    # Depth changes within a pixel: the four around the target span what it may be.
+    # Depth changes within a pixel: the four pixels around the target give its range.
     left, top = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
     around = np.stack([b.depth[top + i, left + j] for i in (0, 1) for j in (0, 1)])
     slack = _SHARE * depth + _METRES
     near = (around.min(axis=0) - slack <= depth) & (depth <= around.max(axis=0) + slack)
-    # A span that reaches over an edge says nothing: there the nearest pixel decides.
+    # A range across an edge is meaningless: there the nearest pixel decides.
     edge = around.max(axis=0) > around.min(axis=0) * 1.2 + 0.2
     near = np.where(edge, np.abs(b.depth[row, column] - depth) < slack, near)
     sky = ~np.isfinite(b.depth[row, column])

@@ -1,4 +1,4 @@
-"""What stands on the sidewalk: lamps, signs, traffic lights, trees, bins, bollards, bicycles, and what is parked."""
+"""Objects on the sidewalk: lamps, signs, traffic lights, trees, bins, bollards, bicycles, and parked vehicles."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Blob = Callable[..., None]
 
 @dataclass(frozen=True)
 class Stock:
-    """What a town's streets are furnished from; `shade` (place, yaw, length, width) darkens the ground below things."""
+    """The stock of objects of a town; `shade` (place, yaw, length, width) darkens the ground below objects."""
 
     metal: Paint
     garage: list[Vehicle]
@@ -33,7 +33,7 @@ def make_stock(shade: Blob, rng: np.random.Generator) -> Stock:
 
 
 def furnish_side(mesh: Mesh, town: Town, street: Street, left: bool, stock: Stock, rng: np.random.Generator) -> None:
-    """All along one side of a street."""
+    """Place objects along one side of a street."""
     metal = stock.metal
     district, line = town.district, street.line
     sign = 1 if left else -1
@@ -59,7 +59,7 @@ def furnish_side(mesh: Mesh, town: Town, street: Street, left: bool, stock: Stoc
 
 
 def signals(mesh: Mesh, street: Street, half: float, metal: Paint, rng: np.random.Generator) -> None:
-    """Traffic lights at both ends of a street, for those who arrive there."""
+    """Traffic lights at both ends of a street, for the arriving traffic."""
     green = rng.random() < 0.6
     for end, side in ((True, -1), (False, 1)):
         s = street.line.length - 4.5 if end else 4.5
@@ -89,7 +89,7 @@ def _head(mesh: Mesh, spot: Array, facing: float, green: bool) -> None:
 
 
 def lamp(mesh: Mesh, place: Array, inward: float, metal: Paint, rng: np.random.Generator) -> None:
-    """A street lamp that leans over the road; on some hangs a sign."""
+    """A street lamp that leans over the road; some carry a sign."""
     foot, height = np.array([*place, CURB]), rng.uniform(4.5, 8)
     arm = np.array([np.cos(inward), np.sin(inward), 0.0])
     top = foot + vector(0, 0, height)

@@ -1,4 +1,4 @@
-"""What lies flat: carriageways, markings, curbs, sidewalks, junctions and the land around them."""
+"""Flat surfaces: carriageways, markings, curbs, sidewalks, junctions and the land around them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from re2pix_node.simulator.streets import Arm, Node, Street, Town
 from re2pix_node.simulator.textures import LAYER
 
 CURB = 0.12
-# Markings lie this much above the road, far enough for the depth buffer.
+# Height of markings above the road, enough for the depth buffer.
 PAINTED = 0.012
 
 
@@ -72,7 +72,7 @@ def lay_street(mesh: Mesh, town: Town, street: Street, paints: GroundPaints, rng
 
 
 def _close_ends(mesh: Mesh, line: Line, half: float, edge: float, paints: GroundPaints) -> None:
-    """Laps under the seams between a street and its junctions, which do not meet to the millimetre."""
+    """Overlaps under the seams between a street and its junctions, which do not meet exactly."""
     for s in (0.0, line.length):
         for low, high, height, paint in (
             (-half, half, 0.0, paints.road),
@@ -112,7 +112,7 @@ def _stripe(mesh: Mesh, left: Array, right: Array, paint: Paint) -> None:
 
 
 def _zebra(mesh: Mesh, street: Street, end: bool, half: float, paint: Paint, stripes: bool) -> None:
-    """A crossing for people at the end of a street, or only a line to stop at."""
+    """A crossing for people at the end of a street, or only a stop line."""
     length = street.line.length
     if length < 12:
         return

@@ -1,4 +1,4 @@
-"""Lines on the map that things stand along and move along."""
+"""Lines on the map, along which objects stand and move."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from re2pix_node.simulator.mesh import Array
 
 
 class Line:
-    """A smooth line through points (N x 2), asked by the metres along it."""
+    """A smooth line through points (N x 2), addressed by the metres along it."""
 
     def __init__(self, points: Array) -> None:
         steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
@@ -55,7 +55,7 @@ def bezier(start: Array, control: Array, end: Array, count: int = 9) -> Array:
 
 
 def crossing(p: Array, d: Array, q: Array, e: Array) -> Array:
-    """Where the lines p + t d and q + u e meet; the middle of p and q where they hardly do."""
+    """The intersection of the lines p + t d and q + u e; the middle of p and q if they are almost parallel."""
     turn = d[0] * e[1] - d[1] * e[0]
     if abs(turn) < 0.15:
         middle: Array = (p + q) / 2

@@ -1,4 +1,4 @@
-"""Triangles, gathered piece by piece: every vertex knows its texture, its tint and its class."""
+"""Collects triangles; every vertex has its texture, its tint and its class."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-# What a vertex is: position 3, normal 3, texture coordinate 2, texture layer 1, class 1, tint 3.
+# Floats of a vertex: position 3, normal 3, texture coordinate 2, texture layer 1, class 1, tint 3.
 FLOATS = 13
 
 
 @dataclass(frozen=True)
 class Paint:
-    """How a surface looks, and what it is. `tile` is the width and height of the texture in metres."""
+    """The look and the class of a surface. `tile` is the width and height of the texture in metres."""
 
     label: int
     layer: int = 0
@@ -71,14 +71,14 @@ class Mesh:
         points = np.asarray(corners, float)
         across, up = points[1] - points[0], points[3] - points[0]
         (ax, ay, az), (bx, by, bz) = across.tolist(), up.tolist()
-        # Many thousands of these make a town, and the functions of numpy are slow on three numbers.
+        # A town has many thousands of these, and numpy's functions are slow on three numbers.
         normal = np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
         normal /= max(math.hypot(*normal.tolist()), 1e-9)
         u, v = math.hypot(ax, ay, az) / paint.tile[0], math.hypot(bx, by, bz) / paint.tile[1]
         self.add(points, np.tile(normal, (4, 1)), np.array([[0, 0], [u, 0], [u, v], [0, v]]), _QUAD, paint)
 
     def ribbon(self, left: Array, right: Array, paint: Paint) -> None:
-        """A band between two lines of N points (N x 3), that faces up where `left` is on the left."""
+        """A band between two lines of N points (N x 3) that faces up if `left` is on the left."""
         n = len(left)
         along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(left + right, axis=0), axis=1) / 2)])
         width = np.linalg.norm(left - right, axis=1)
@@ -137,7 +137,7 @@ class Mesh:
     def tube(
         self, start: Any, end: Any, radii: Sequence[float], paint: Paint, sides: int = 6, cap: bool = False
     ) -> None:
-        """A round bar, or a cone; capped at its end (and start) when asked."""
+        """A round bar or a cone, optionally capped at its end and start."""
         start, end = np.asarray(start, float), np.asarray(end, float)
         axis = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
         helper = np.array([1.0, 0, 0]) if abs(axis[0]) < 0.9 else np.array([0, 1.0, 0])

@@ -36,12 +36,12 @@ def make_walker(rng: np.random.Generator, standing: bool = False) -> list[Mesh]:
 
 
 def hip_height(legs: Mesh) -> float:
-    """How high the hip is above the feet."""
+    """The height of the hip above the feet."""
     return float(-legs.arrays()[0][:, 2].min())
 
 
 def leg_pose(body: Array, swing: float, hip: float) -> Array:
-    """Where a leg is that swings by an angle about the hip."""
+    """The pose of a leg that swings by an angle about the hip."""
     c, s = np.cos(swing), np.sin(swing)
     local = np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, hip], [0, 0, 0, 1.0]])
     pose: Array = body @ local
@@ -49,7 +49,7 @@ def leg_pose(body: Array, swing: float, hip: float) -> Array:
 
 
 def make_rider(kind: str, rng: np.random.Generator) -> Mesh:
-    """Somebody on a `bicycle` or a `motorcycle`: one rigid thing."""
+    """A person on a `bicycle` or a `motorcycle`: one rigid object."""
     mesh = Mesh()
     (bicycle if kind == "bicycle" else motorcycle)(mesh, rng)
     coat, trousers, skin = _clothes(RIDER, rng)

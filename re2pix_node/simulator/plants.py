@@ -30,7 +30,7 @@ def crown(mesh: Mesh, centre: Array, radii: Array, paint: Paint, rng: np.random.
 
 
 def tree(mesh: Mesh, place: Array, ground: float, rng: np.random.Generator) -> float:
-    """A tree of any size; gives the radius of its crown."""
+    """Add a tree of any size; return the radius of its crown."""
     height, spread = rng.uniform(3.5, 10), rng.uniform(1.1, 3.0)
     stem = height * rng.uniform(0.25, 0.5)
     bark = Paint(VEGETATION, LAYER["bark"], (0.75, 0.7, 0.65), (1.0, 1.5))

@@ -21,7 +21,7 @@ _TYPES = {"mono8": np.uint8, "mono16": np.uint16, "32FC1": np.float32}
 
 @dataclass(frozen=True)
 class DriveFrame:
-    """One moment of a recording. Fields of topics that were not asked for are empty (zero pixels, no objects)."""
+    """One moment of a recording. Fields of topics that were not requested are empty (zero pixels, no objects)."""
 
     stamp: int
     image: Array
@@ -34,7 +34,7 @@ class DriveFrame:
 
 
 def read_drive(path: Path, topics: tuple[str, ...] = tuple(TOPICS)) -> Iterator[DriveFrame]:
-    """The frames of a drive in order; `topics` (names of TOPICS) says what to read of them."""
+    """The frames of a drive in order; `topics` (names of TOPICS) says which fields to read."""
     wanted = {TOPICS[topic] for topic in topics}
     try:
         with Reader(path) as reader:

@@ -1,4 +1,4 @@
-"""Writes a simulated drive as a rosbag2: the camera's pictures, their exact labels, and where everything is."""
+"""Writes a simulated drive as a rosbag2: the camera's pictures, their exact labels, and all poses."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ TOPICS = {
 
 @dataclass(frozen=True)
 class RecordingPlan:
-    """What every drive of a run has in common. `topics` are names of TOPICS."""
+    """The settings that all drives of a run share. `topics` are names of TOPICS."""
 
     seconds: float = 20.0
     rate: float = 17.0
@@ -44,7 +44,7 @@ class RecordingPlan:
 def record(
     path: Path, seed: int, plan: RecordingPlan, replace: bool = False, progress: Callable[[], object] = int
 ) -> int:
-    """Simulates the drive of a seed into a rosbag2 folder; gives the number of its frames."""
+    """Simulate the drive of a seed into a rosbag2 folder; return the number of its frames."""
     drive = Drive(seed, plan.seconds, plan.rate, plan.size)
     with BagWriter(path, replace) as bag:
         for index, moment in enumerate(drive.frames()):
@@ -160,7 +160,7 @@ def quaternion(r: Array) -> tuple[float, float, float, float]:
     if w > 0.1:
         signs = (r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1])
         return math.copysign(x, signs[0]), math.copysign(y, signs[1]), math.copysign(z, signs[2]), w
-    # Near half a turn the small w says nothing about signs; the largest of the others does.
+    # Near half a turn w is too small to give the signs; the largest of the others gives them.
     if x >= y and x >= z:
         return (
             x,

@@ -1,4 +1,4 @@
-"""Pictures and exact labels of a mesh, through Panda3D off screen: no X server, on a CPU with Mesa's llvmpipe."""
+"""Draws pictures and exact labels of meshes with Panda3D off screen: no X server; on a CPU with Mesa's llvmpipe."""
 
 import os
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Lens:
 
 @dataclass(frozen=True)
 class Shot:
-    """What the camera saw: RGB, train ids, instances (0 = static), and depth along the axis in metres (sky: inf)."""
+    """The camera's view: RGB, train ids, instances (0 = static), and depth along the axis in metres (sky: inf)."""
 
     image: Array
     segmentation: Array
@@ -52,7 +52,7 @@ class StreetRasterizer:
         self._lens = lens
         self._root = p3d.NodePath("world")
         self._root.setShaderInput("instance", 0.0)
-        self._root.setBin("unsorted", 0)  # the default sorts by address: not the same in every run
+        self._root.setBin("unsorted", 0)  # the default sorts by address, which differs from run to run
         self._textures = _texture_array(p3d, textures)
         self._root.setShaderInput("textures", self._textures)
         for name in ("sun_direction", "sun", "sky", "ground", "haze"):
@@ -69,14 +69,14 @@ class StreetRasterizer:
         self._dome = self._sky_dome(light.panorama)
 
     def add(self, mesh: Mesh, instance: int = 0) -> Any:
-        """Adds a mesh and gives its handle, for `move`."""
+        """Add a mesh and return its handle, for `move`."""
         node = self._root.attachNewNode(_geometry(self._p3d, mesh))
         if instance:
             node.setShaderInput("instance", float(instance))
         return node
 
     def add_shadow(self, mesh: Mesh) -> Any:
-        """Adds a mesh that darkens what is behind it, and that no label knows."""
+        """Add a mesh that darkens everything behind it and does not appear in labels."""
         node = self._root.attachNewNode(_geometry(self._p3d, mesh))
         node.setShader(_shader(self._p3d, SHADOW), 10)
         node.setTransparency(self._p3d.TransparencyAttrib.MAlpha)
@@ -86,7 +86,7 @@ class StreetRasterizer:
         return node
 
     def move(self, handle: Any, pose: Array | None) -> None:
-        """Puts a mesh where it is now (4 x 4, from its frame to the map), or out of sight."""
+        """Move a mesh to its present pose (4 x 4, from its frame to the map), or out of sight."""
         if pose is None:
             handle.hide()
         else:
@@ -155,7 +155,7 @@ class StreetRasterizer:
         node.setDepthWrite(False)
         node.setBin("background", 0)
         node.hide(p3d.BitMask32.bit(1))
-        # It goes around the camera, never outside of the picture.
+        # It surrounds the camera and is always in the picture.
         node.node().setFinal(True)
         return node
 
@@ -179,7 +179,7 @@ _hosts: list[Any] = []
 
 
 def _host(p3d: Any) -> Any:
-    """The off-screen window whose OpenGL context everything shares: one serves the whole process."""
+    """The off-screen window whose OpenGL context everything shares: one for the whole process."""
     if not _hosts:
         pipe = p3d.GraphicsPipeSelection.getGlobalPtr().makeModulePipe("p3headlessgl")
         if pipe is None or not pipe.isValid():
@@ -198,7 +198,7 @@ def _host(p3d: Any) -> Any:
 def _buffer(p3d: Any, name: str, properties: Any, lens: Lens) -> Any:
     host = _host(p3d)
     window = p3d.WindowProperties.size(lens.width, lens.height)
-    # With a host it is a framebuffer object, which can hold floating-point numbers.
+    # With a host this is a framebuffer object, which can hold floating-point numbers.
     buffer = p3d.GraphicsEngine.getGlobalPtr().makeOutput(
         host.getPipe(), name, 0, properties, window, p3d.GraphicsPipe.BFRefuseWindow, host.getGsg(), host
     )

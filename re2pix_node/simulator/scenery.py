@@ -1,4 +1,4 @@
-"""Everything of a town that never moves, as a few meshes."""
+"""Everything in a town that never moves, as a few meshes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from re2pix_node.simulator.streets import Town
 
 @dataclass(frozen=True)
 class Scenery:
-    """`solid` in pieces small enough to be left out where the camera does not look; `shadows` darken the ground."""
+    """`solid` is in small pieces, so that those outside the view can be skipped; `shadows` darken the ground."""
 
     solid: list[Mesh]
     shadows: Mesh

@@ -56,7 +56,7 @@ void main() {
 """,
 )
 
-# The first texture coordinate of a shadow's mesh is how dark it is there.
+# The first texture coordinate of a shadow's mesh is its darkness there.
 SHADOW = (
     _VERTEX,
     """#version 330

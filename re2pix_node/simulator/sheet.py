@@ -1,4 +1,4 @@
-"""Pictures of every modality beside each other, for people to look at, and the flow checked by warping.
+"""Shows every modality side by side, and checks the flow by warping.
 
 python -m re2pix_node.simulator.sheet OUT.png DRIVE...
 """
@@ -15,7 +15,7 @@ from re2pix_node.simulator.flow import flow_between, warp
 from re2pix_node.simulator.mesh import Array
 from re2pix_node.simulator.reader import DriveFrame, read_drive
 
-STEP = 3  # frames from a picture to the one its flow leads to
+STEP = 3  # frames between a picture and the target of its flow
 
 
 def depth_picture(depth: Array) -> Array:
@@ -32,7 +32,7 @@ def instance_picture(instances: Array) -> Array:
 
 
 def flow_picture(flow: Array, visible: Array) -> Array:
-    """Direction as colour, length as strength; black where it is not seen any more."""
+    """Direction as colour, length as strength; black where the pixel is no longer visible."""
     length, angle = np.hypot(flow[..., 0], flow[..., 1]), np.arctan2(flow[..., 1], flow[..., 0]) % (2 * np.pi)
     hsv = np.stack([angle * 90 / np.pi, np.full_like(length, 255), (length * 8).clip(0, 255)], axis=-1)
     picture = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
@@ -53,7 +53,7 @@ def sheet(a: DriveFrame, b: DriveFrame) -> Array:
 
 
 def warp_errors(frames: list[DriveFrame]) -> tuple[float, float]:
-    """Mean absolute difference (of 0..255) of pictures STEP apart, where visible: warped, and as they are."""
+    """Mean absolute difference (of 0..255) of pictures STEP apart, where visible: with and without warping."""
     errors = []
     for a, b in list(zip(frames, frames[STEP:], strict=False))[::8]:
         flow, visible = flow_between(a, b)

@@ -1,4 +1,4 @@
-"""Which seeds are whose: the one place that keeps training, validation and test drives apart."""
+"""Assigns seeds to splits: the only place that keeps training, validation and test drives apart."""
 
 SPLITS = {
     "train": range(80_000),
@@ -8,7 +8,7 @@ SPLITS = {
 
 
 def split_of(seed: int) -> str:
-    """The split that a seed belongs to."""
+    """The split of a seed."""
     for name, seeds in SPLITS.items():
         if seed in seeds:
             return name

@@ -1,4 +1,4 @@
-"""The map: a net of streets, where they meet, and the route that the camera takes through it."""
+"""The map: a network of streets with their junctions, and the camera's route through it."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +14,7 @@ Node = tuple[int, int]
 
 @dataclass(frozen=True)
 class District:
-    """What a neighbourhood is like. Widths are in metres, speeds in m/s."""
+    """The properties of a neighbourhood. Widths are in metres, speeds in m/s."""
 
     name: str
     spacing: float
@@ -88,7 +88,7 @@ class Street(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """Where a street leaves a junction: the middle of its end, and the direction away."""
+    """The place where a street leaves a junction: the middle of its end, and the direction away."""
 
     point: Array
     direction: Array
@@ -96,7 +96,7 @@ class Arm(NamedTuple):
 
 
 class Town:
-    """Streets around a route: `route` is a list of nodes, `streets` all that can be seen from it."""
+    """Streets around a route: `route` is a list of nodes, `streets` are all streets visible from it."""
 
     def __init__(self, district: District, metres: float, rng: np.random.Generator) -> None:
         self.district = district
@@ -125,7 +125,7 @@ class Town:
         return place
 
     def lane(self, nodes: list[Node], right: float) -> Line:
-        """The way through these nodes, `right` metres to the right of the middle of the streets."""
+        """The path through these nodes, `right` metres to the right of the middle of the streets."""
         pieces: list[Array] = []
         for a, b in pairwise(nodes):
             piece = self._directed(a, b).beside(-right)
@@ -137,13 +137,13 @@ class Town:
         return Line(np.concatenate(pieces)).spaced(0.5).smooth(3.0)
 
     def ways_across(self, node: Node) -> list[list[Node]]:
-        """The ways over a junction of the route that come from its side streets."""
+        """The paths over a junction of the route that come from its side streets."""
         used = {pair for pair in self.on_route if node in pair}
         sides = [arm.to for arm in self.arms[node] if frozenset((node, arm.to)) not in used]
         return [[side, node, arm.to] for side in sides for arm in self.arms[node] if arm.to != side]
 
     def clear(self, points: Array, margin: float) -> bool:
-        """Whether no street comes nearer than `margin` metres to its sidewalk's end."""
+        """Whether the place is at least `margin` metres from the end of every sidewalk."""
         distance = np.linalg.norm(self.middle[None] - points[:, None], axis=-1).min()
         return bool(distance > self.district.edge + margin)
 
@@ -166,7 +166,7 @@ class Town:
         return pairs
 
     def _reach(self, angles: list[float]) -> float:
-        """How far from its middle a junction ends: where the sidewalks of its arms are clear of each other."""
+        """The distance from a junction's middle to its end, where the sidewalks of its arms do not overlap."""
         if len(angles) < 2:
             return 3.0
         ordered = sorted(angles)
@@ -195,7 +195,7 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def _walk(size: int, count: int, turns: float, rng: np.random.Generator) -> list[Node]:
-    """A way over the grid that never comes near itself: it only goes ahead, left or right, and never back."""
+    """A path over the grid that never comes near itself: it goes ahead, left or right, and never back."""
     node, step = (size // 2 - count // 2, size // 2), (1, 0)
     route = [node]
     while len(route) <= count:

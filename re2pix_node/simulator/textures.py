@@ -1,4 +1,4 @@
-"""Textures out of noise: one array of small pictures that all surfaces of a drive share."""
+"""Makes textures from noise: one array of small pictures that all surfaces of a drive share."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from re2pix_node.simulator.mesh import Array
 
 SIZE = 256
-# Facades and shop fronts repeat after so many bays, which keeps neighbours from looking alike.
+# Facades and shop fronts repeat after this many bays, so that neighbours do not look alike.
 BAYS = 4
 FACADES = 6
 SHOPS = 3
@@ -23,7 +23,7 @@ LAYER = {name: index for index, name in enumerate(LAYERS)}
 
 
 def make_textures(rng: np.random.Generator) -> Array:
-    """RGBA pictures (layers x SIZE x SIZE x 4, uint8), every one of them tileable; alpha 0 is a hole."""
+    """RGBA pictures (layers x SIZE x SIZE x 4, uint8), all tileable; alpha 0 is a hole."""
     makers = {
         "plain": lambda r: _grey(1.0 + 0.05 * (noise(r, 3) - 0.5)),
         "asphalt": _asphalt,

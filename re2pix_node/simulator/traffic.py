@@ -1,4 +1,4 @@
-"""What moves: vehicles that keep their distance, cyclists, people who walk, stand and cross the street."""
+"""Moving actors: vehicles that keep their distance, cyclists, people who walk, stand and cross the street."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ import numpy as np
 from re2pix_node.simulator.line import Line
 from re2pix_node.simulator.mesh import Array
 
-# m/s2: in curves, and how hard limits ahead are braked for.
+# m/s2: in curves, and when braking for limits ahead.
 SIDEWAYS, BRAKE, HARD_BRAKE, ACCELERATE = 2.6, 2.5, 7.0, 2.4
-# Nobody looks at what happens so far from the camera, and nobody there looks out for others.
+# Farther from the camera than this, actors do not react to one another.
 UNSEEN = 160.0
 _LOOK_AHEAD = np.arange(2.0, 46.0, 1.5)
 
 
 @dataclass
 class Driver:
-    """Somebody who follows a line: in a car, or on two wheels."""
+    """A driver or rider who follows a line, in a car or on two wheels."""
 
     line: Line
     s: float
@@ -39,7 +39,7 @@ class Driver:
         return self.s > self.line.length - 1
 
     def allowed(self) -> float:
-        """The speed that the road and the driver's will allow here."""
+        """The speed here: the limit of the road, or the driver's wish if that is lower."""
         return min(self.cruise, float(np.interp(self.s + 1, self.line.s, self.limits)))
 
     def place(self) -> tuple[Array, float]:
@@ -51,10 +51,10 @@ class Driver:
         return np.stack([np.interp(s, self.line.s, self.line.points[:, i]) for i in (0, 1)], axis=1)
 
     def advance(self, gap: float, approach: float, dt: float) -> None:
-        """Drives on: `gap` metres are free, and shrink by `approach` m/s (the intelligent driver model)."""
+        """Drive on: `gap` metres are free and shrink by `approach` m/s (the intelligent driver model)."""
         wanted = max(self.allowed(), 0.1)
         keep = 2.0 + max(0.0, self.speed * 0.9 + self.speed * approach / (2 * np.sqrt(ACCELERATE * BRAKE)))
-        # The model brakes without mercy for a lower limit; people ease off.
+        # The model would brake hard for a lower limit; people slow down gently.
         free = ACCELERATE * (1 - (self.speed / wanted) ** 4) if self.speed < wanted else 2 * (wanted - self.speed)
         push = max(free, -4.0) - ACCELERATE * (keep / max(gap, 0.5)) ** 2
         self.acceleration = float(np.clip(push, -HARD_BRAKE, ACCELERATE))
@@ -65,7 +65,7 @@ class Driver:
 
 @dataclass
 class Walker:
-    """Somebody on foot. A crosser starts when the camera car has `trigger` metres left to the crossing."""
+    """A person on foot. A crosser starts when the camera car has `trigger` metres left to the crossing."""
 
     line: Line
     s: float
@@ -85,7 +85,7 @@ class Walker:
 
     @property
     def swing(self) -> float:
-        """The angle of the left leg; the right one has its opposite."""
+        """The angle of the left leg; the right leg has the opposite angle."""
         moving = self.walking and 0 < self.s < self.line.length - 0.1
         return 0.5 * float(np.sin(self.phase)) if moving else 0.05
 
@@ -111,7 +111,7 @@ class Traffic:
         steps = np.array([walker.velocity() for walker in self.walkers]).reshape(-1, 2)
         people = np.concatenate([people, people + steps, people + 2 * steps])
         speeds = np.array([driver.speed for driver in here])
-        # Others give way to where the camera car will be.
+        # Others give way to the camera car's future path.
         soon = [camera.line.at(camera.s + camera.speed * t)[0] for t in (0.7, 1.4, 2.1)]
         far = np.linalg.norm(places - places[0], axis=1) > UNSEEN
         for i, driver in enumerate(here):
@@ -141,7 +141,7 @@ class Traffic:
 
 
 def _free(driver: Driver, points: Array, reach: float) -> tuple[float, int]:
-    """How far the way ahead is free of points, and which one ends it."""
+    """How far the way ahead is free of points, and the point that ends it."""
     if not len(points):
         return 200.0, -1
     distance = np.linalg.norm(driver.ahead()[:, None] - points[None], axis=-1)

@@ -37,7 +37,7 @@ def test_what_was_there_stays_unless_it_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="exists already"), write_beside(out, error=BagError):
         pass
     with pytest.raises(FileNotFoundError), write_beside(out, replace=True) as partial:
-        (partial / "inside a folder that nobody made").write_text("half")
+        (partial / "inside a folder that does not exist").write_text("half")
     assert (out / "old").read_text() == "old"
     with write_beside(out, replace=True) as partial:
         partial.mkdir()

@@ -35,4 +35,4 @@ def test_then_a_sourced_workspace_then_what_pip_installed(prefixes: tuple[Path, 
 
 
 def test_what_does_not_ship_is_not_found(prefixes: tuple[Path, Path]) -> None:
-    assert shipped("models/of-nobody") is None
+    assert shipped("models/of-none") is None

@@ -81,7 +81,7 @@ def test_an_engine_from_outside_is_one_file_and_one_line(tiny: Bundle, tmp_path:
 
 def test_two_engines_do_not_share_a_name() -> None:
     with pytest.raises(ValueError, match="there is an engine 'openvino' already"):
-        registry.register(registry.EngineEntry("openvino", "elsewhere", "for nobody"))
+        registry.register(registry.EngineEntry("openvino", "elsewhere", "for no one"))
 
 
 def test_every_engine_is_called_what_its_entry_says() -> None:

@@ -225,7 +225,7 @@ def test_parts_are_joined_in_any_order_and_nothing_piles_up(tiny: Bundle) -> Non
         for name, message in messages(tiny, made_up(tiny, stamp, None), GOOD)[1:]:
             assert join.add(name, message) is None
     assert sorted(join._waiting) == list(range(200 - MOST_WAITING, 200))
-    # The recording begins anew: what comes now is kept, what lies ahead of it by its stamp goes.
+    # The recording starts again: new messages are kept, old ones with later stamps are dropped.
     parts = messages(tiny, made_up(tiny, 5, None), GOOD)
     assert [join.add(name, message) for name, message in parts][-1] == dict(parts)
 

@@ -182,7 +182,7 @@ def test_a_scene_is_what_its_forecast_was_made_from(tiny: Bundle) -> None:
     observation = observe(pipeline, stamps)[-1]
     forecast = observation.forecast
     assert forecast is not None
-    assert engine.fetched == 12  # nothing for a scene that nobody asked for
+    assert engine.fetched == 12  # nothing for a scene without a request
     for k in (1, 3):
         scene = observation.scene(k)
         np.testing.assert_array_equal(scene.features, forecast.features[0, k - 1])

@@ -159,7 +159,7 @@ def test_what_was_measured_elsewhere_is_forgotten(how: str) -> None:
 def test_after_a_jump_back_old_forecasts_meet_no_new_frames() -> None:
     live = LiveSkill(1, FAR, MS)
     run(live, every(STEP, 20), far_off, (2 * STEP,))
-    # The recording begins anew, and comes by the moments the last forecasts before the jump were for.
+    # The recording starts again and reaches the moments of the last forecasts before the jump.
     run(live, every(STEP, 25), exact, (2 * STEP,))
     assert live.scored() == [0, 23]
     assert live.values()[1] == 1

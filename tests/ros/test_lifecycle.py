@@ -93,7 +93,7 @@ def test_signals_end_it_in_every_state(tiny: Bundle, listener: Listener, state: 
 def test_signals_end_it_while_a_bundle_loads(
     tiny: Bundle, listener: Listener, tmp_path: Path, which: signal.Signals
 ) -> None:
-    # Of a pipe that nobody writes to, it waits for ever.
+    # Reading a pipe without a writer waits for ever.
     endless = Path(shutil.copytree(tiny.path, tmp_path / "endless"))
     (endless / "encode.onnx").unlink()
     os.mkfifo(endless / "encode.onnx")

@@ -37,7 +37,7 @@ def header(number: int) -> Any:
 
 
 def image(number: int, width: int = 32, height: int = 24) -> Any:
-    """An image of noise, of which no two are the same."""
+    """An image of noise, different at each call."""
     pixels = np.random.default_rng(number).integers(0, 256, height * width * 3, np.uint8)
     return message(
         IMAGE,

@@ -182,7 +182,7 @@ def _spoiling(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def _append(model: onnx.ModelProto, output: str, nodes: list[onnx.NodeProto], constants: dict) -> None:
-    """Nodes behind those of a graph: what was its `output` is now called "clean", and they make the output anew."""
+    """Nodes behind those of a graph: what was its `output` is now called "clean", and they make the output again."""
     for node in model.graph.node:
         _rename(node, {output: "clean"})
     own = {*constants, *(name for node in nodes for name in node.output)} - {output}

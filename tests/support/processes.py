@@ -19,7 +19,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def has_ended(pid: int) -> bool:
-    """Also when nobody has asked for its exit code yet."""
+    """Also before its exit code has been read."""
     try:
         return "Z (zombie)" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
