@@ -147,10 +147,19 @@ class EngineSession:
                 fault = f"this machine does not offer it, only {', '.join(offered)}"
                 self.attempts.append(EngineAttempt(runtime.name, self._precision, None, fault))
             wanted = [precision for precision in offered if self._precision in ("auto", precision)]
-            if self._background and runtime.ready and wanted and not runtime.ready(self.bundle, wanted[0]):
-                self._upgrade = Upgrade(self.bundle, runtime, wanted, self._threads)
-            else:
+            try:
+                is_ready = not (wanted and self._background) or self._is_ready(runtime, wanted[0])
+            except Exception as error:  # the cache of built engines may be out of reach
+                self._pass_over(runtime, self._precision, one_line(error))
+                continue
+            if is_ready:
                 yield from ((runtime, precision) for precision in wanted)
+            else:
+                self._upgrade = Upgrade(self.bundle, runtime, wanted, self._threads)
+
+    def _is_ready(self, runtime: Runtime, precision: str) -> bool:
+        """Whether loading it takes seconds, not minutes."""
+        return runtime.ready is None or runtime.ready(self.bundle, precision)
 
     def _try(self, runtime: Runtime, precision: str) -> Engine | None:
         engine, attempt = try_engine(runtime, self.bundle, precision, self._threads)

@@ -62,6 +62,16 @@ def test_without_a_driver_the_cpu_serves_and_the_reason_is_told(
     assert "tensorrt auto: there is no NVIDIA driver" in session.passed_over[0]
 
 
+def test_a_cache_out_of_reach_costs_that_engine_and_no_more(
+    host_tensorrt: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", f"/tmp/{300 * 'a'}")  # too long for a name
+    session = EngineSession(tiny, background=True)
+    assert session.start().name == "openvino"
+    assert session.building() == ""
+    assert any(told.startswith("tensorrt auto: ") and "name too long" in told for told in session.passed_over)
+
+
 def test_when_the_session_closes_nothing_is_built_any_more(
     host_tensorrt: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
