@@ -12,15 +12,15 @@ from re2pix_node.errors import BAD_INPUT, Re2pixError
 # Each module has add_arguments(parser) and run(options) -> exit code. Only the requested one is imported, so that
 # `re2pix doctor` runs where the requirements of the others are missing.
 COMMANDS = {
-    "demo": ("re2pix_node.commands.demo", "play a drive through the real node over ROS 2, and show what comes back"),
-    "play": ("re2pix_node.commands.play", "play a camera of a recording onto a ROS topic, as a camera would"),
+    "demo": ("re2pix_node.commands.demo", "play a drive through the real node over ROS 2, and show the result"),
+    "play": ("re2pix_node.commands.play", "publish a camera of a recording on a ROS topic, as a camera would"),
     "replay": ("re2pix_node.commands.replay", "run every frame of a recording, offline, into a bag of forecasts"),
     "build": ("re2pix_node.commands.build", "build a bundle's engines for a GPU ahead of time"),
     "check": ("re2pix_node.commands.check", "check a bundle, and prove every engine of this machine against it"),
     "bench": ("re2pix_node.commands.bench", "time a bundle on every engine of this machine"),
     "bench-node": (
         "re2pix_node.commands.bench_node",
-        "time the real node over ROS 2, and what ROS adds to the pipeline",
+        "time the real node over ROS 2, and the time that ROS adds to the pipeline",
     ),
     "soak": (
         "re2pix_node.commands.soak",
@@ -28,11 +28,11 @@ COMMANDS = {
     ),
     "simulate": ("re2pix_node.commands.simulate", "record drives through made-up streets, with exact labels"),
     "evaluate": ("re2pix_node.commands.evaluate", "score a bundle against baselines, on footage with a known future"),
-    "evaluate-pictures": ("re2pix_node.commands.evaluate_pictures", "score the pictures that a trained run draws"),
+    "evaluate-pictures": ("re2pix_node.commands.evaluate_pictures", "score the pictures of a trained run"),
     "import": ("re2pix_node.commands.import_checkpoint", "turn a published checkpoint into a bundle"),
     "train": ("re2pix_node.commands.train", "learn features, a head or a forecaster from footage"),
     "export": ("re2pix_node.commands.export", "make a bundle of a trained run"),
-    "doctor": ("re2pix_node.commands.doctor", "what this machine can run, what is missing, and how to add it"),
+    "doctor": ("re2pix_node.commands.doctor", "list what this machine can run, what is missing, and how to add it"),
 }
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"re2pix {command}: {error}", file=sys.stderr)
         return BAD_INPUT
     except ModuleNotFoundError as error:
-        print(f"re2pix {command}: needs {error.name}, which is not installed: re2pix doctor says more", file=sys.stderr)
+        print(f"re2pix {command}: needs {error.name}, which is not installed: run re2pix doctor", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"re2pix {command}: stopped", file=sys.stderr)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv and builds ros2_ws, once: what is already in place is left alone.
+# Makes .venv and builds ros2_ws, once: existing parts stay unchanged.
 # Usage: scripts/setup.sh [demo|test]      PYTHON=python3.12 chooses another interpreter
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,7 +20,7 @@ check_python_version() {
 }
 
 check_system() {
-    # Everything that is missing is named at once, with the one command that adds it.
+    # Name everything that is missing at once, with the one command that adds it.
     local missing=() packages=() name=python3
     add() {
         missing+=("$1")
@@ -53,7 +53,7 @@ check_system() {
 sha() { sha256sum | cut -c1-16; }
 
 make_venv() {
-    # A venv belongs to one interpreter and to one ROS 2; when either changes it is made anew.
+    # A venv belongs to one interpreter and one ROS 2; if either changes, it is made again.
     local identity
     identity="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') ROS=${ROS_DISTRO:-pypi}"
     if [ "$(cat .venv/identity 2>/dev/null)" != "$identity" ]; then
@@ -72,7 +72,7 @@ install_requirements() {
 
     local stamp=.venv/installed-$wanted key
     key=$(cat "${lists[@]}" requirements/constraints.txt | sha)
-    # What is installed for the tests is enough for the demo.
+    # The packages for the tests include those for the demo.
     [ "$(cat "$stamp" 2>/dev/null)" != "$key" ] || return 0
     if [ "$wanted" = demo ] && [ "$(cat .venv/installed-test-as-demo 2>/dev/null)" = "$key" ]; then return 0; fi
 
@@ -86,7 +86,7 @@ install_requirements() {
 }
 
 point_wheels_here() {
-    # The CMake files in the ROS wheels name the headers of the machine that built them.
+    # The CMake files in the ROS wheels name the headers of the machine that built the wheels.
     local include numpy tag
     include=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
     numpy=$(.venv/bin/python -c 'import numpy; print(numpy.get_include())')

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drive", type=Path, required=True, help="a recording with a camera topic")
     parser.add_argument("--topic", help="the camera topic, if the recording has several")
     parser.add_argument("--out", type=Path, default=Path("re2pix-demo"), help="folder for the video and the still")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the drive to play (default: 60; 0: all of it)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the drive to play (default: 60; 0: all)")
 
 
 def run(options: argparse.Namespace) -> int:

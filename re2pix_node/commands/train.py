@@ -1,4 +1,4 @@
-"""`re2pix train`: from footage to a run that `re2pix export` makes a bundle of."""
+"""`re2pix train`: trains a run on footage; `re2pix export` makes a bundle of it."""
 
 import argparse
 import importlib
@@ -10,11 +10,11 @@ from re2pix_node.errors import Re2pixError
 NEEDED = ("torch", "accelerate", "onnx", "onnxscript")
 STEPS = {
     "pca": "the basis of the features: principal components of the backbone's layers",
-    "head": "what names the classes in features, learnt from labelled frames",
-    "forecaster": "what forecasts features, learnt from unlabelled footage",
-    "vae": "the autoencoder that pictures are rendered through, learnt from single frames",
-    "renderer": "what draws the picture of a future from its features",
-    "finisher": "what puts the drawn picture and the newest one, moved on, together",
+    "head": "the head that reads classes from features, trained on labelled frames",
+    "forecaster": "the forecaster of features, trained on footage without labels",
+    "vae": "the autoencoder of the renderer, trained on single frames",
+    "renderer": "the renderer, which draws the picture of a future from its features",
+    "finisher": "the finisher, which mixes the drawn picture and the moved newest one",
 }
 
 
@@ -22,15 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(required=True, dest="step", metavar="STEP")
     for name, summary in STEPS.items():
         step = steps.add_parser(name, help=summary, description=f"Trains {summary}.")
-        step.add_argument("run_file", type=Path, metavar="RUN.yaml", help="what to train, and on what (docs/train.md)")
+        step.add_argument("run_file", type=Path, metavar="RUN.yaml", help="footage and settings (docs/train.md)")
         step.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder of the run")
         step.add_argument("--force", action="store_true", help="repeat this step and drop what was built on it")
 
 
 def run(options: argparse.Namespace) -> int:
-    """One step; where it was begun before, it goes on."""
+    """Train one step, or continue it if it was started before."""
     require_training()
-    # By name: who only asks for help needs no torch, and strict typing ends where torch begins.
+    # Imported by name, so that `--help` and strict typing need no torch.
     steps = importlib.import_module("re2pix_node.training.steps")
     return int(steps.run_step(options.step, options.run_file, options.output, options.force))
 

@@ -1,4 +1,4 @@
-"""Parts that a name in a file chooses: a module of one of our folders, or anybody's by its dotted name."""
+"""Finds a part by the name in a file: a module of one of our folders, or any module by its dotted name."""
 
 import importlib
 import importlib.util

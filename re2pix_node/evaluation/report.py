@@ -17,12 +17,12 @@ GAP_TITLES = {
     "smooth_l1": "gap closed, SmoothL1",
 }
 EXPLAINED = {
-    "SmoothL1, cosine": "how far predicted features are from those of the true frame, and how alike in direction",
+    "SmoothL1, cosine": "distance of predicted features from those of the true frame, and their mean cosine",
     "accuracy, mIoU, moving": "of the labels, over all pixels; moving: mIoU of the classes that move by themselves",
-    "chg acc, chg mIoU": "only where the true class is another than now: standing still or blurring wins nothing",
-    "ECE": "mean distance between confidence and the share that is right: 0 when confidence means what it says",
-    "consist.": "share of pixels on which a forecast agrees with the later one of the same moment, one horizon nearer",
-    "gap closed": "(row - copy) / (oracle - copy): 0 is copying, 100% is what perfect features would give",
+    "chg acc, chg mIoU": "only where the true class differs from now: copying or blurring gains nothing there",
+    "ECE": "mean difference between confidence and the share that is right: 0 for calibrated confidence",
+    "consist.": "share of pixels on which a forecast agrees with the later forecast of that moment, one horizon nearer",
+    "gap closed": "(row - copy) / (oracle - copy): 0 is copying, 100% is perfect features",
 }
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1f; max-width: 80rem; margin: 2rem auto; padding: 0 1rem }
@@ -128,7 +128,7 @@ def _now(result: dict[str, Any]) -> str:
 
 def _clips(result: dict[str, Any], classes: Classes, shots: dict[str, Snapshot]) -> str:
     parts = [_plot(clips_plot(result), "gain on copying, clip by clip"), _legend(classes)]
-    true_title = "true labels" if result["reference"] == "true" else "the head's reading of the true future"
+    true_title = "true labels" if result["reference"] == "true" else "the head on the true future"
     gains = {clip["name"]: clip["gain"] for clip in result["ranking"]["clips"]}
     for word, name in result["ranking"]["shown"].items():
         shot = shots[name]

@@ -171,27 +171,27 @@ def _notes(clips: Sequence[ClipTally], manifest: Manifest, classes: Classes, ref
     notes = []
     if reference == PSEUDO:
         notes.append(
-            "There are no true labels: labels are compared with what the head itself reads in the true future frame "
-            "(the oracle, which is therefore always right, as copying is always wrong where that reading changes)."
+            "There are no true labels: labels are compared with the head's own output on the true future frame "
+            "(the oracle, which is therefore always right; copying is always wrong where that output changes)."
         )
     elif any(clip.labelled < clip.samples for clip in clips):
         notes.append("Samples without true labels count for features and consistency only.")
     counting = sum(clip.labelled > 0 for clip in clips) if reference == TRUE else len(clips)
     if len(clips) < FEWEST:
-        notes.append(f"Fewer than {FEWEST} clips, no intervals: how far the scores carry to others is not known.")
+        notes.append(f"Fewer than {FEWEST} clips, so no intervals: how well the scores hold for others is not known.")
     elif counting < 10:
         labelled = f" with {counting} of them labelled" if counting < len(clips) else ""
         notes.append(f"Intervals from {len(clips)} clips{labelled} are rough.")
     agreement = min(clip.head_agreement for clip in clips)
     if agreement < 0.999:
         notes.append(
-            f"The head's reading of a frame depends on the frames before it (agreement {agreement:.3f}): "
-            "oracle, ridge and warp-head are read with the forecast's own context, and are approximate."
+            f"The head's output on a frame depends on the frames before it (agreement {agreement:.3f}): "
+            "oracle, ridge and warp-head use the forecast's own context and are approximate."
         )
     if manifest.samples > 1:
-        notes.append(f"The bundle gives {manifest.samples} forecasts at once; the first of them is scored.")
+        notes.append(f"The bundle gives {manifest.samples} samples of each forecast; the first one is scored.")
     if all(not clip.horizons[k][COPY].revisions[1] for clip in clips for k in range(len(clip.horizons))):
-        notes.append("No two forecasts speak of the same moment: consistency needs a smaller --every.")
+        notes.append("No two forecasts predict the same moment: consistency needs a smaller --every.")
     return notes + _unshared(clips, manifest, classes)
 
 
@@ -199,8 +199,8 @@ def _unshared(clips: Sequence[ClipTally], manifest: Manifest, classes: Classes) 
     notes = []
     unshared, labelled = np.sum([clip.unshared for clip in clips], axis=0)
     if unshared:
-        notes.append(f"{unshared / labelled:.1%} of the true labels are of no class compared here: ignored.")
+        notes.append(f"{unshared / labelled:.1%} of the true labels are in no compared class and are ignored.")
     alone = [c.name for c in manifest.labels.classes if classes.of_bundle[c.id] == classes.count]
     if alone:
-        notes.append(f"Of no class compared here, and so wrong wherever the bundle says them: {', '.join(alone)}.")
+        notes.append(f"In no compared class, and so wrong wherever the bundle predicts them: {', '.join(alone)}.")
     return notes

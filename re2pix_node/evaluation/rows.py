@@ -18,12 +18,12 @@ COPY, WARP, WARP_HEAD, RIDGE, FORECAST, ORACLE = "copy", "warp", "warp-head", "r
 BASELINES = (WARP, WARP_HEAD, RIDGE)  # the rows that can be left out
 ROWS = (COPY, *BASELINES, FORECAST, ORACLE)
 MEANING = {
-    COPY: "nothing will change: the features and labels of the newest frame",
-    WARP: "everything moves on as it just moved: features and labels of now, warped by optical flow (DIS)",
-    WARP_HEAD: "the warped features, labelled by the bundle's head: the warp by the forecast's own means",
+    COPY: "nothing changes: the features and labels of the newest frame",
+    WARP: "everything keeps moving as it just did: features and labels of now, warped by optical flow (DIS)",
+    WARP_HEAD: "the warped features with the bundle's head: the warp with the same head as the forecast",
     RIDGE: "a linear regression for each channel on the context, its blur and the warp; labelled by the bundle's head",
     FORECAST: "the bundle",
-    ORACLE: "the bundle's head on the true future frame: what its labels would be if its features were perfect",
+    ORACLE: "the bundle's head on the true future frame: its labels with perfect features",
 }
 
 

@@ -40,7 +40,7 @@ def wrapped(start: str, texts: list[str]) -> list[str]:
 
 def heading(result: dict[str, Any]) -> list[str]:
     bundle, engine, rate = result["bundle"], result["engine"], result["rate"]
-    labels = {"true": "true labels", "pseudo": "the head's reading of the true future frame (no true labels)"}
+    labels = {"true": "true labels", "pseudo": "the head's output on the true future frame (no true labels)"}
     interval = result["interval"]
     sure = f"no intervals: fewer than {FEWEST} clips"
     if interval:

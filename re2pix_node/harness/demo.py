@@ -176,7 +176,7 @@ def _panels(seen: Seen, footage: "_Footage", stamp: int) -> list[Panel]:
         moment = ns_of(predicted)
         i = _nearest(seen.sent, moment)
         came = abs(seen.sent[i] - moment) < spacing // 2
-        caption = f"{_caption(message, k)}{', over what came' if k and came else ''}"
+        caption = f"{_caption(message, k)}{', over the true frame' if k and came else ''}"
         panels.append(Panel(caption, footage.picture(i, message.region) if came else None, seen.masks.get((stamp, k))))
     return panels
 

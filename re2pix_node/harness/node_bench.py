@@ -94,7 +94,7 @@ def added(model: ModelChoice, drive: PlayedDrive, frames: int) -> Figures:
 
 
 def what_ros_adds(figures: Figures) -> Figures:
-    """What a frame takes in the node beside the work of the model, and whether that is little enough."""
+    """The time of a frame in the node besides the model's work, and whether it is within the target."""
     model_ms = sum(figures["stages_ms"][stage] for stage in MODEL_STAGES)
     added_ms = figures["p50_ms"] - model_ms
     return {

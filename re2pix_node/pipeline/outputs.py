@@ -31,7 +31,7 @@ class OutputRow:
     # The message of one horizon. Of several samples the first is published. None: the renderer draws it.
     build: Callable[[MessageTypes, Bundle, Forecast, int, str], Any] | None  # ..., k of h<k>, frame_id
     recorded: bool = True  # replay writes it if no outputs are named
-    optional: bool = False  # only bundles whose manifest names it give it
+    optional: bool = False  # only bundles whose manifest names it have it
     show: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = None  # a panel of the preview, RGB, from its array
 
     def is_given_by(self, manifest: Manifest) -> bool:
@@ -65,7 +65,7 @@ _ROWS: dict[str, OutputRow] = {row.name: row for row in (
 
 
 def register(row: OutputRow) -> None:
-    """Adds a row from outside this package."""
+    """Add a row from outside this package."""
     if row.name in _ROWS:
         raise ValueError(f"there is an output '{row.name}' already")
     _ROWS[row.name] = row
@@ -100,7 +100,7 @@ def output_names(bundle: Bundle, kinds: Sequence[str] | None = None) -> list[str
 def output_messages(
     types: MessageTypes, bundle: Bundle, forecast: Forecast, names: Sequence[str], frame_id: str
 ) -> Iterator[tuple[str, Any]]:
-    """The named outputs of a forecast, one at a time."""
+    """Yield the named outputs of a forecast, one at a time."""
     for name in names:
         moment, kind = name.split("/")
         build = _ROWS[kind].build
@@ -109,7 +109,7 @@ def output_messages(
 
 
 def panels(forecast: Forecast, caption: Callable[[int], str]) -> list[tuple[str, NDArray[np.uint8]]]:
-    """What the preview shows of optional outputs, with captions; `caption` words a horizon in ns."""
+    """The preview's panels of optional outputs with captions; `caption` describes a horizon in ns."""
     return [
         (f"{row.name}, {caption(horizon)}", row.show(forecast.optional[row.name][0, k]))
         for row in _ROWS.values()

@@ -35,7 +35,7 @@ class Line:
         return Line(np.stack([np.interp(s, self.s, self.points[:, i]) for i in (0, 1)], axis=1))
 
     def smooth(self, metres: float) -> "Line":
-        """The same line with its corners cut over so many metres; points must be evenly spaced."""
+        """The same line with its corners cut over this many metres; points must be evenly spaced."""
         reach = max(int(metres / max(self.s[1], 1e-6) / 2), 1)
         padded = np.pad(self.points, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
         kernel = np.ones(2 * reach + 1) / (2 * reach + 1)

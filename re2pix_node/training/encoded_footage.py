@@ -19,7 +19,7 @@ def footage(run: RunFolder) -> tuple[Sequence[DataEntry], Sequence[DataEntry], C
     cache, data = _cache(run), run.spec.data
     clips, val_clips = cache.clips(data.train), cache.clips(data.val)
     if not data.val:
-        return data.train, data.train, clips, clips, "what it was trained on: there is no data.val"
+        return data.train, data.train, clips, clips, "the training footage, because there is no data.val"
     return data.train, data.val, clips, val_clips, ", ".join(Path(entry.path).name for entry in data.val)
 
 

@@ -145,7 +145,7 @@ class _Loop:
 
     def _not_finite(self, step: int, loss: float) -> str:
         kept = self._folder / CHECKPOINT
-        state = f"{kept} stays as it was stored before" if kept.is_file() else "nothing was stored yet"
+        state = f"{kept} stays as stored before" if kept.is_file() else "nothing was stored yet"
         return (
             f"{self._task.name}: the gradient of step {step} is not finite (loss {loss:g}): {state}; lower "
             "learning_rate, or set precision: fp32, and restart with --force"

@@ -1,4 +1,4 @@
-"""One line that says how far a long piece of work is, and when it will be done."""
+"""One line with the progress of a long task and its expected end."""
 
 import io
 import os
@@ -6,15 +6,15 @@ import sys
 import time
 from typing import TextIO
 
-EVERY = {True: 0.5, False: 30.0}  # seconds between lines: in a terminal they replace one another
+EVERY = {True: 0.5, False: 30.0}  # seconds between lines; in a terminal each replaces the last
 
 
 class Progress:
-    """To standard error: a line that changes in a terminal, else a new one every half minute."""
+    """Prints to standard error: one changing line in a terminal, else a new line every half minute."""
 
     def __init__(self, what: str, total: int, done: int = 0, stream: TextIO | None = None) -> None:
         self._what, self._total, self._done = what, total, done
-        # Of several processes one speaks.
+        # Only one of several processes prints.
         self._stream = stream or (sys.stderr if os.environ.get("RANK", "0") == "0" else io.StringIO())
         self._terminal = self._stream.isatty()
         self._start = self._shown = time.monotonic()
@@ -22,7 +22,7 @@ class Progress:
         self._width = 0
 
     def add(self, count: int, note: str = "") -> None:
-        """So many more are done; the note is shown with them."""
+        """Add this many finished items; the note is shown with them."""
         self._done += count
         now = time.monotonic()
         if now - self._shown >= EVERY[self._terminal] or (self._done >= self._total and self._first < self._total):
@@ -30,7 +30,7 @@ class Progress:
             self._show(now, note)
 
     def say(self, text: str) -> None:
-        """A line of its own, that stays."""
+        """Print a line that stays."""
         self._clear()
         print(text, file=self._stream, flush=True)
 

@@ -197,7 +197,7 @@ def test_few_clips_have_no_intervals_and_it_is_said(clips: int) -> None:
     for horizon in result["horizons"]:
         assert all(horizon["rows"]["copy"][name]["low"] is None for name in ("miou", "smooth_l1", "accuracy"))
         assert all("(without intervals)" in sentence for sentence in horizon["verdict"])
-    assert any(note.startswith("Fewer than 6 clips, no intervals: ") for note in result["notes"])
+    assert any(note.startswith("Fewer than 6 clips, so no intervals: ") for note in result["notes"])
 
 
 def test_one_clip_has_no_ridge() -> None:
