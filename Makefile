@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PYTHON
 # More than cores: tests of the node wait for frames most of the time.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 
 .PHONY: demo test test-long lint bench clean
 .DEFAULT_GOAL := demo

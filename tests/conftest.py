@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: severa
 import pytest
 from hypothesis import settings
 
-from re2pix_node.bundle.reader import Bundle
+from re2pix_node.bundle.reader import Bundle, read_bundle
 from tests.support.drive_bag import make_drive_bag
 from tests.support.shared import made_once
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -38,15 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny bundle; tests that damage a bundle make a copy."""
-    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+    path = made_once(tmp_path_factory, "bundles", lambda folder: make_tiny_bundle(folder / "tiny")) / "tiny"
+    return read_bundle(path)
 
 
 @pytest.fixture(scope="session")
 def drive_bag(tmp_path_factory: pytest.TempPathFactory):
     """Three seconds of the made-up drive at 30 Hz."""
-    path = tmp_path_factory.mktemp("drives") / "drive"
-    make_drive_bag(path)
-    return path
+    return made_once(tmp_path_factory, "drives", lambda folder: make_drive_bag(folder / "drive")) / "drive"
 
 
 @pytest.fixture(scope="session")

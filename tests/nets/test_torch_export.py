@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from re2pix_node.bundle.manifest import FeatureSpec, LabelSpec
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.bundle.writer import OPSET_MAX, write_bundle
 from re2pix_node.engines.session import open_engine
 from re2pix_node.pipeline.pipeline import Pipeline
@@ -79,8 +80,9 @@ def exported(model: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[st
     return onnx.load(str(path))
 
 
-@pytest.mark.parametrize("engine_name", ["openvino", "onnxruntime"])
-def test_engines_reproduce_what_pytorch_computed(tmp_path: Path, engine_name: str) -> None:
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("from-torch")
     torch.manual_seed(3)
     encoder, forecaster = Encoder().eval(), Forecaster().eval()
     frames = [torch.from_numpy(drive.frame(0.18 * i, WIDTH, HEIGHT)[None].copy()) for i in range(4)]
@@ -99,10 +101,14 @@ def test_engines_reproduce_what_pytorch_computed(tmp_path: Path, engine_name: st
         labels=LabelSpec(HEIGHT // PATCH * 4, WIDTH // PATCH * 4, CLASSES),
     )
     graphs = {
-        "encode": exported(encoder, {"frame": frames[-1]}, ["features"], tmp_path / "encode.onnx"),
-        "forecast": exported(forecaster, context, list(outputs), tmp_path / "forecast.onnx"),
+        "encode": exported(encoder, {"frame": frames[-1]}, ["features"], folder / "encode.onnx"),
+        "forecast": exported(forecaster, context, list(outputs), folder / "forecast.onnx"),
     }
-    bundle = write_bundle(tmp_path / "bundle", manifest, graphs, proof)
+    return write_bundle(folder / "bundle", manifest, graphs, proof)
+
+
+@pytest.mark.parametrize("engine_name", ["openvino", "onnxruntime"])
+def test_engines_reproduce_what_pytorch_computed(bundle: Bundle, engine_name: str) -> None:
     engine, attempts = open_engine(bundle, engine_name, "fp32")
     assert attempts[-1].proof is not None
     assert attempts[-1].proof.relative_l2 < 1e-5

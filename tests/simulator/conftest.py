@@ -7,6 +7,7 @@ import pytest
 from re2pix_node.simulator.reader import DriveFrame, read_drive
 from re2pix_node.simulator.recorder import RecordingPlan, record
 from re2pix_node.simulator.renderer import RenderError
+from tests.support.shared import made_once
 
 SEED = 9
 PLAN = RecordingPlan(seconds=1.0, rate=17, size=(448, 224))
@@ -15,12 +16,11 @@ PLAN = RecordingPlan(seconds=1.0, rate=17, size=(448, 224))
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One second of a drive."""
-    path = tmp_path_factory.mktemp("simulated") / f"drive_{SEED:05d}"
+    name = f"drive_{SEED:05d}"
     try:
-        record(path, SEED, PLAN)
+        return made_once(tmp_path_factory, "simulated", lambda folder: record(folder / name, SEED, PLAN)) / name
     except RenderError as error:
         pytest.skip(str(error))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return the folder `name` that `make` fills. The first process to ask makes it, others wait for it.
 
     Tests only read it: who wants to change something makes a copy.
@@ -20,7 +21,11 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = folder.with_suffix(".done")
         if not done.exists():
-            folder.mkdir()  # raises where making it has failed before: it would fail again
-            make(folder)
+            folder.mkdir()
+            try:
+                make(folder)
+            except BaseException:  # of the next process to ask as well: it says why for itself
+                shutil.rmtree(folder)
+                raise
             done.touch()
     return folder

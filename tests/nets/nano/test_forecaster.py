@@ -57,6 +57,7 @@ def test_options_that_cannot_be_are_refused() -> None:
         dataclasses.replace(OPTIONS, horizons=(2, 3), rollout=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rollout", [False, True])
 def test_it_learns_to_go_on_with_a_motion(rollout: bool) -> None:
     torch.manual_seed(0)
