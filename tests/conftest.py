@@ -20,7 +20,7 @@ from tests.support.drive_bag import make_drive_bag
 from tests.support.shared import made_once
 from tests.support.tiny_bundle import make_tiny_bundle
 
-# The same examples every time: what fails here fails everywhere.
+# The same examples every time, so that a failure here is a failure everywhere.
 settings.register_profile("same", derandomize=True, database=None)
 settings.load_profile("same")
 

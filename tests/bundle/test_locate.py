@@ -1,4 +1,4 @@
-"""A bundle that ships can be named; whatever exists is taken as it is."""
+"""A shipped bundle can be given by its name; an existing path is taken unchanged."""
 
 from pathlib import Path
 

@@ -69,7 +69,7 @@ def test_what_it_says_is_nearer_to_what_comes_than_what_is(forecasts: list[Forec
     said = np.stack([earlier.features[0, k - 1] for earlier, _ in pairs])
     copied = np.stack([earlier.observed for earlier, _ in pairs])
     assert np.abs(said - true).mean() < 0.9 * np.abs(copied - true).mean()
-    # And so are its labels to what the head says of the frame that came.
+    # And its labels are nearer to the head's labels of the true frame.
     masks = np.stack([later.labels[0, 0] for _, later in pairs])
     right = np.mean(np.stack([earlier.labels[0, k] for earlier, _ in pairs]) == masks)
     kept = np.mean(np.stack([earlier.labels[0, 0] for earlier, _ in pairs]) == masks)

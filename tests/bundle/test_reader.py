@@ -1,4 +1,4 @@
-"""Bundles: what is whole is read, and what is wrong is named."""
+"""Bundles: a whole bundle is read, and a faulty one is refused with its fault."""
 
 import contextlib
 import dataclasses

@@ -26,7 +26,7 @@ def run_doctor(changes=None, without=(), python=(sys.executable, "-m", "re2pix_n
     rows, topic = {}, ""
     for line in lines:
         if line.startswith(" "):
-            # A mend has a line of its own; all else goes on where the line above was full.
+            # A fix has its own line; other lines continue the line above.
             rows[topic] += ("\n" if line.strip().startswith("> ") else " ") + line.strip()
         else:
             state, topic = line[:8].strip(), line[8:26].strip()

@@ -77,10 +77,10 @@ def test_the_drawn_drive_is_scored_against_its_true_labels(judged: Judged) -> No
     for horizon, seconds in zip(result["horizons"], (0.18, 0.36, 0.54), strict=True):
         rows = horizon["rows"]
         assert list(rows) == list(ROWS)
-        # While the first context fills, the spacing is a shorter one.
+        # While the first context fills, the spacing is shorter.
         assert horizon["seconds"]["min"] < horizon["seconds"]["mean"] < seconds + 1e-6
         assert horizon["seconds"]["max"] == pytest.approx(seconds)
-        # A head that goes by colour reads a drawn street well; copying falls behind it.
+        # A head that uses colours labels a drawn street well; copying is worse.
         assert rows["oracle"]["accuracy"]["value"] > 0.85
         assert rows["oracle"]["miou"]["value"] > rows["copy"]["miou"]["value"]
         assert rows["oracle"]["changed_accuracy"]["value"] > rows["copy"]["changed_accuracy"]["value"] + 0.3
@@ -144,7 +144,7 @@ QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=4000"),
 ]
-# Put at the end of a copy of the page: writes into it what a reader would look for.
+# A script at the end of a copy of the page, which writes the facts to check into the page.
 PROBE = """<script>addEventListener("load", () => {
   const pictures = [...document.images];
   document.body.dataset.pictures = pictures.length;

@@ -1,4 +1,4 @@
-"""From pictures with labels of one's own to a bundle that says those labels, by the commands of docs/train.md."""
+"""From pictures with custom labels to a bundle that predicts those labels, with the commands of docs/train.md."""
 
 import importlib.util
 import shutil
@@ -52,7 +52,7 @@ def test_every_step_leaves_its_result_and_is_not_done_twice(
 
 @pytest.mark.long  # learns until the labels are right, and exports
 def test_own_labels_become_a_bundle_that_says_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second run takes features and forecaster of the first, and learns nothing but labels."""
+    """A second run takes features and forecaster from the first and trains only a head."""
     write_pictures(folder / "mine", frames=12, start=2.0, labelled=1)
     head = {"labels": "data", "steps": 60, "batch": 8, "learning_rate": 0.02, "val_every": 60, "val_batches": 2}
     fields = {

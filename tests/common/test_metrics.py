@@ -1,4 +1,4 @@
-"""Each score against an independent implementation, and what each must and must not react to."""
+"""Each score against an independent implementation, and what it must and must not react to."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ MOVING = np.array([False, False, True, False, True, False])
 
 @pytest.fixture
 def masks():
-    """Masks said and true (6 = counts nowhere), the true one of now, and confidence off the borders of bins."""
+    """Predicted and true masks (6 = does not count), the true mask of now, and confidence not at the borders of bins."""
     rng = np.random.default_rng(1)
     true = rng.integers(0, CLASSES + 1, (40, 60))
     said = np.where(rng.random(true.shape) < 0.6, true % CLASSES, rng.integers(0, CLASSES, true.shape))
@@ -74,7 +74,7 @@ def test_scores_on_changed_pixels_agree_with_torchmetrics(masks) -> None:
 def test_a_class_that_does_not_occur_is_not_in_the_mean() -> None:
     true = np.array([[0, 0, 1, 1]])
     found = scores(counted(np.array([[0, 0, 1, 2]]), np.full((1, 4), 9, np.uint8), true, true), TRUE, MOVING)
-    # Class 0 is found whole, class 1 by half, class 2 is said and never true; 3 to 5 do not occur.
+    # Class 0 is found completely, class 1 by half, class 2 is predicted and never true; 3 to 5 do not occur.
     assert found["miou"] == pytest.approx((1 + 0.5 + 0) / 3)
 
 
@@ -83,7 +83,7 @@ def test_calibration_agrees_with_torchmetrics(masks) -> None:
     tally = counted(said, levels, true, now)
     known = true < CLASSES
     confidence = levels[known] / 255
-    # What torchmetrics takes: chances of all classes, the said one with its confidence the largest.
+    # Input of torchmetrics: probabilities of all classes; the predicted class has the largest.
     chances = np.repeat(((1 - confidence) / 1e6)[:, None], CLASSES, 1)
     chances[np.arange(len(chances)), said[known]] = confidence
     metric = MulticlassCalibrationError(CLASSES, n_bins=BINS, norm="l1", validate_args=False)

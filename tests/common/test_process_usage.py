@@ -1,4 +1,4 @@
-"""What a process takes, told of processes whose takings are known."""
+"""The usage of processes, measured on processes whose usage is known."""
 
 import subprocess
 import sys

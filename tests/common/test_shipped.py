@@ -13,7 +13,7 @@ SHARE = "share/re2pix_node"
 
 @pytest.fixture
 def prefixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A sourced workspace, and what pip installs into."""
+    """A sourced workspace, and the prefix of pip."""
     for name in ("sourced", "pip"):
         (tmp_path / name / SHARE).mkdir(parents=True)
         (tmp_path / name / SHARE / "of_both").touch()

@@ -1,4 +1,4 @@
-"""Our own modules as processes: they run what is installed, and nothing that lies about."""
+"""Our modules as processes run the installed code, and no code from the working directory."""
 
 import subprocess
 from pathlib import Path

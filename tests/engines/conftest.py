@@ -19,7 +19,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCuda]:
-    """libcuda is the one over host memory; what a test takes of it must be given back at the end."""
+    """Use the libcuda over host memory; a test must free all memory at its end."""
     monkeypatch.setattr(cuda, "LIBRARY", str(library))
     host = HostCuda(library)
     gc.collect()
@@ -31,7 +31,7 @@ def gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCuda]:
 
 @pytest.fixture
 def host_tensorrt(gpu: HostCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The stand-in for TensorRT in place of any other; gives the folder of its engines."""
+    """Use the stand-in for TensorRT; return the folder of its engines."""
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     monkeypatch.syspath_prepend(FOLDER / "host_tensorrt")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""The cache of engines: what is used, what is built again and why, and what happens when things go wrong meanwhile."""
+"""The cache of engines: which are used, which are built again and why, and what happens after faults."""
 
 import dataclasses
 import json
@@ -138,7 +138,7 @@ def test_a_build_that_fails_leaves_nothing(cache: EngineCache, error: BaseExcept
     cache.obtain(KEY, "tiny", builder())
 
 
-# Runs in processes of their own: asks for an engine whose build takes a while, and says what it got.
+# Runs in child processes: requests an engine whose build takes a while, and prints the result.
 CLIENT = """
 import json, os, sys, time
 from pathlib import Path
@@ -214,7 +214,7 @@ def test_on_a_full_disk_the_error_is_one_line_and_nothing_is_left(tmp_path: Path
 
 
 def test_with_a_limit_on_the_size_of_files_likewise(cache: EngineCache) -> None:
-    # For machines where nothing can be mounted: the same error by another way, in a process with the limit.
+    # For machines without mounts: the same error in another way, in a process with a limit.
     code = CLIENT.replace(
         "import json", "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\nimport json"
     )

@@ -96,7 +96,7 @@ def test_a_failed_proof_falls_back_to_the_next_precision(tiny: Bundle, tmp_path:
 
 
 class _Wrong:
-    """A runtime's engine with one answer bent, as a miscompiled graph would bend it."""
+    """A runtime's engine with one wrong output, as from a miscompiled graph."""
 
     def __init__(self, engine, bend) -> None:
         self._engine = engine
@@ -170,7 +170,7 @@ def test_an_engine_fault_at_run_time_says_what_and_where(tiny: Bundle) -> None:
 
 @pytest.mark.parametrize("runtime", ON_CPU, ids=lambda runtime: runtime.name)
 class TestGraphsThatDoNotFitTheManifest:
-    """Hashes and proof are right, the graph is another one: only loading it can tell."""
+    """Hashes and proof are right, but the graph is another one: only loading it shows that."""
 
     @staticmethod
     def load(runtime, tmp_path: Path, graph: str, other) -> str:

@@ -37,7 +37,7 @@ def test_warping_interpolates_and_repeats_the_border() -> None:
 
 
 def ridge_world(seed: int, cells: tuple[int, int] = (12, 16), channels: int = 3):
-    """Features that go on linearly: as much again as from the frame before to the newest, in one channel doubled."""
+    """Features that continue linearly: the last change repeats, and in one channel it doubles."""
     rng = np.random.default_rng(seed)
     context = [rng.normal(0, 1, (*cells, channels)).astype(np.float32) for _ in range(4)]
     gain = np.array([1.0, 2.0, 0.0])

@@ -52,7 +52,7 @@ def test_files_of_every_age_are_read_and_give_the_same(file: Path, tmp_path: Pat
 
 
 def test_a_layer_sees_what_the_published_one_sees() -> None:
-    """As TensorFlow pads: of an even length one more behind than before."""
+    """Padding as in TensorFlow: for an even length, one more after than before."""
     net = I3d().eval()
     torch.nn.init.ones_(net.Conv3d_1a_7x7.conv3d.weight)
     with torch.inference_mode():

@@ -106,7 +106,7 @@ def test_a_shifted_clock_makes_the_scores_collapse(perfect: dict) -> None:
     assert value(perfect, "forecast", "accuracy") == pytest.approx(1)
     assert value(result, "forecast", "accuracy") < 0.5
     assert value(result, "oracle", "miou") < 0.4
-    # Future frames from another time: the features give it away as well.
+    # Future frames from another time: the features show it as well.
     world = Sliding(0)
     clip = [
         dataclasses.replace(
@@ -134,7 +134,7 @@ def test_copying_a_still_scene_is_perfect_and_leaves_no_gap() -> None:
 
 
 def test_consistency_is_of_the_same_moment(perfect: dict) -> None:
-    # Who is always right never takes back a word; who copies does, wherever something changes.
+    # A perfect forecast never changes; a copy changes wherever something moves.
     for k in range(3):
         assert value(perfect, "forecast", "consistency", k) == pytest.approx(1)
         changed = 1 - value(perfect, "copy", "accuracy", 0)
@@ -207,7 +207,7 @@ def test_one_clip_has_no_ridge() -> None:
 
 
 def test_the_ridge_learns_on_clips_that_it_is_not_scored_on() -> None:
-    # Clips that slide teach nothing of clips that stand still, and the other way round.
+    # Moving clips teach nothing about static clips, and the other way round.
     still, sliding = (samples(Sliding(i, cells)) for i, cells in ((0, 0), (1, 1)))
     drives = [drive_of("still", still), drive_of("sliding", sliding)]
     crossed = judged(Seer(), drives)

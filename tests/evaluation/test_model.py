@@ -12,7 +12,7 @@ from tests.support.worlds import Seer, Sliding, manifest
 
 @pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])
 def test_labels_are_cut_as_frames_are(fit: str) -> None:
-    # A picture whose values name their place, and labels that are its first channel: they must stay one.
+    # A picture whose values encode their place, and labels equal to its first channel: they must stay equal.
     height, width = 120, 320
     frame = np.zeros((height, width, 3), np.uint8)
     frame[..., 0] = np.linspace(5, 250, width)

@@ -120,7 +120,7 @@ def test_a_file_that_would_execute_something_is_refused(tmp_path: Path, capsys: 
 
 
 class Wrong:
-    """What may be called, called with what it does not take."""
+    """Calls allowed functions with wrong arguments."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return np.zeros(1).__reduce__()[0], (1, 2)

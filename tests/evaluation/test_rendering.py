@@ -1,4 +1,4 @@
-"""The judge of pictures: what it counts, and the command on a run that has learnt next to nothing."""
+"""The scores of pictures, and the command on a run with almost no training."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def tallies(classes: int = 3) -> dict[str, RenderTally]:
 
 
 def said(**pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """A picture for each row: where none is given, another one than the true."""
+    """A picture for each row: if none is given, one that differs from the true picture."""
     return dict.fromkeys(ROWS, OTHER) | pictures
 
 
@@ -115,7 +115,7 @@ def test_a_clip_is_judged_by_the_rows_there_are_and_shown_by_its_middle(
     assert tally.middle.seconds == count // 2
     assert [list(rows) for rows in tally.horizons] == [["copy", "predicted"]] * 2
     assert tally.horizons[0]["copy"].sums[-1] == count
-    # Fed in time order: the context, then what came, and what each row has in its stead.
+    # In time order: the context, then the true future, or the pictures of a row in its place.
     seen = [float(np.mean(frame[::2])) for frame in clip.frames(range(5))]
     assert videos[0] == [seen, seen[:3] + seen[:2], seen[:3] + seen[:2]]
     assert len(videos) == count

@@ -1,4 +1,4 @@
-"""What is said of the figures: the sentences, the order of clips, and the picture of who is right where."""
+"""The verdict: its sentences, the order of clips, and the picture of which row is right where."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""The corridor in the camera image, and what enters it."""
+"""The corridor in the camera image, and the classes that enter it."""
 
 import numpy as np
 import pytest

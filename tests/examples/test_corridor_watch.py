@@ -1,4 +1,4 @@
-"""The planner's example as a process of its own, over real DDS, fed with forecasts whose content is known."""
+"""The example for planners as a process, over real DDS, with forecasts of known content."""
 
 import contextlib
 import dataclasses
@@ -65,7 +65,7 @@ def made_up(tiny: Bundle, stamp: int, enters: int | None) -> Forecast:
 
 
 def messages(tiny: Bundle, forecast: Forecast, skill: tuple[float, ...]) -> list[tuple[str, object]]:
-    """All that the node publishes of a forecast, the forecast first, by the end of its topic's name."""
+    """All messages of a forecast, the forecast first, by the end of the topic's name."""
     names = output_names(tiny, MASKS)
     made = Circumstances("made up", "camera_front", skill=skill)
     first = forecast_message(ros_types(), tiny, forecast, names, made)
@@ -73,7 +73,7 @@ def messages(tiny: Bundle, forecast: Forecast, skill: tuple[float, ...]) -> list
 
 
 class Source:
-    """Publishes as a re2pix_node would, and hears what the watch says."""
+    """Publishes like a re2pix_node and listens to the watch."""
 
     def __init__(self, tiny: Bundle, listener: Listener) -> None:
         self.tiny, self.listener = tiny, listener
@@ -116,7 +116,7 @@ class Source:
         return self.listener.node.count_publishers(self.subscription.topic_name) > 0
 
     def told_of(self, **sent) -> Intrusion:
-        """Sends such forecasts until the watch tells of one of them: best effort promises nothing of a single one."""
+        """Send such forecasts until the watch reports one: best effort does not guarantee a single one."""
         stamps = set()
         deadline = time.monotonic() + READY
         while time.monotonic() < deadline:

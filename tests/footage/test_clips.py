@@ -1,4 +1,4 @@
-"""Every layout through the one reader, and what is wrong with it said by name."""
+"""Every layout through the one reader, and its faults in clear messages."""
 
 import os
 import pickle

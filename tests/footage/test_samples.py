@@ -27,7 +27,7 @@ from tests.support.made_footage import (
 
 
 class Painted:
-    """A source that paints what is asked of it and remembers what that was."""
+    """A source that paints requested pictures and remembers the requests."""
 
     def __init__(self) -> None:
         self.read: list[int] = []
@@ -56,7 +56,7 @@ def numbers(frames) -> tuple[int, ...]:
 
 
 def as_at_run_time(stamps) -> dict[int, tuple[tuple[int, ...], int]]:
-    """By head: the numbers of the context and its spacing, as a buffer gives them that is fed frame by frame."""
+    """By newest frame: the numbers of the context and its spacing, from a buffer that gets frame by frame."""
     buffer: FrameBuffer[int] = FrameBuffer(timing_of(SPEC))
     contexts = {}
     for number, stamp in enumerate(stamps):

@@ -1,4 +1,4 @@
-"""The drive that comes with the project: for the demo, and for tests that want a real-looking street."""
+"""The drive that ships with the project: for the demo, and for tests that need a realistic street."""
 
 from pathlib import Path
 

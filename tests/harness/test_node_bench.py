@@ -1,4 +1,4 @@
-"""The bench of the node: that its figures are what they are called. How large they are is for a quiet machine."""
+"""The bench of the node: its figures mean what their names say. Their size needs a quiet machine."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Pat
         assert row["lost"] == row["sent"] - row["received"]
         assert 0 < row["forecasts"] <= row["received"] - row["overtaken"] - row["without_context"]
         assert 0 < row["p50_ms"] <= row["p99_ms"]
-        # What a frame takes outside of the node comes on top.
+        # The time of a frame outside the node comes in addition.
         assert row["sent_to_received_p50_ms"] > 0.9 * row["p50_ms"]
         assert 0 < row["cores"] < 16
         assert f"{row['p50_ms']:.1f} ({row['p99_ms']:.1f})" in said

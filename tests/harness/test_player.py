@@ -1,4 +1,4 @@
-"""The player as a process of its own, heard over real DDS."""
+"""The player as a process, received over real DDS."""
 
 import itertools
 import json
@@ -78,7 +78,7 @@ def test_frames_come_at_the_pace_of_the_recording(drive_bag: Path, listener: Lis
     # As late as the player says, which counts what is more than 10 ms.
     late = (sent[-1] - sent[0] - 59 * STEP / 2) / 1e9
     assert said["late_s"] - 0.02 <= late <= said["late_s"] + 0.02
-    # Not in bursts; a busy machine may wake the player late for one or the other.
+    # Not in bursts; a busy machine may wake the player late for some frames.
     assert np.percentile(np.diff(sent), 10) >= STEP / 2 - 0.015e9
 
 

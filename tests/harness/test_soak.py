@@ -1,4 +1,4 @@
-"""The two-minute soak of the real node, and what it would say of one that leaks."""
+"""A two-minute soak of the real node, and the verdict on a leaking one."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""cv_bridge, where it is installed, and ours must give the same pixels; where it is broken, ours is used."""
+"""If cv_bridge is installed, it and our path must give the same pixels; if it is broken, our path is used."""
 
 import array
 import os

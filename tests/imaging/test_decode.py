@@ -1,4 +1,4 @@
-"""Raw images: every encoding against a reference of its own."""
+"""Raw images: every encoding against an independent reference."""
 
 import array
 import itertools

@@ -1,4 +1,4 @@
-"""A backbone is one file, of ours or from outside, found by the name in the run file."""
+"""A backbone is one file, in this package or outside, found by the name in the run file."""
 
 import textwrap
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From layers to features: what is folded equals what it stands for, and the carried picture is the picture."""
+"""From layers to features: folded layers equal the originals, and the carried picture equals the picture."""
 
 import numpy as np
 import pytest

@@ -25,7 +25,7 @@ HEIGHT, WIDTH, PATCH, CHANNELS, HORIZONS = 64, 128, 8, 24, 3
 
 
 class Encoder(nn.Module):
-    """A transformer layer on patches: what a vision foundation model is made of."""
+    """A transformer layer on patches, as in a vision foundation model."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ def run(buffer, stamps):
 
 
 def breaks_rules(stamps, timing):
-    """What is wrong with these stamps as a context, in exact arithmetic; empty when nothing is."""
+    """The faults of these stamps as a context, in exact arithmetic; empty if there are none."""
     if len(stamps) != timing.context:
         return f"{len(stamps)} frames"
     if any(a >= b for a, b in itertools.pairwise(stamps)):

@@ -1,4 +1,4 @@
-"""What is said of forecasts whose times are wrong."""
+"""The faults that are reported for forecasts with wrong times."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The table of outputs, and what follows from it: the README, bags, the preview; for a row from outside too."""
+"""The table of outputs, and the README, bags and preview that follow from it; also for a row from outside."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle whose forecast graph gives something more."""
+    """A bundle whose forecast graph has an optional output."""
     return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "warm", tiny_manifest(warmth=True))
 
 

@@ -1,4 +1,4 @@
-"""Frames in, forecasts out: time, geometry and what is never let through."""
+"""Frames in, forecasts out: time, geometry, and faults that are never let through."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Recordings that were cut short: what is whole comes out, and the rest is told."""
+"""Truncated recordings: the undamaged part is read, and the loss is reported."""
 
 import shutil
 import sqlite3

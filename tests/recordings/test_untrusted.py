@@ -1,4 +1,4 @@
-"""Recordings that lie: nothing in them is executed, believed, or given more memory than it deserves."""
+"""Malicious recordings: nothing in them is executed or trusted, or gets more memory than it needs."""
 
 import struct
 import tracemalloc

@@ -1,4 +1,4 @@
-"""The renderer's process: it draws as the renderer does, gives way to others, and costs no more than itself."""
+"""The renderer's process: it draws like the renderer, gives way to others, and its faults cost only pictures."""
 
 import os
 import signal
@@ -90,7 +90,7 @@ def test_it_gives_way_from_its_start_on(bundle: Bundle, monkeypatch: pytest.Monk
         mapped = Path(f"/proc/{process.pid}/maps").read_text()
         assert "openvino" not in mapped
         assert "onnxruntime" not in mapped
-        # In our session: the kernel shares processors among sessions before it looks at policies.
+        # In our session: the kernel shares processors among sessions before it applies policies.
         assert os.getsid(process.pid) == os.getsid(0)
     finally:
         process.close()

@@ -1,4 +1,4 @@
-"""Pictures of forecasts: by the seed, by a graph that proved itself, and never what is no picture."""
+"""Pictures of forecasts: determined by the seed, from a proved graph, and never with NaN."""
 
 import dataclasses
 import hashlib

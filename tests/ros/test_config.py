@@ -1,4 +1,4 @@
-"""The files in config/ and launch/: they are what their readers expect, name topics there are, and are installed."""
+"""The files in config/ and launch/: they are valid, name existing topics, and are installed."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Engines that throw at work, and bundles that go away: the next engine takes over, and the last one's end is said."""
+"""Engines that fail at run time, and bundles that disappear: the next engine takes over; a final loss is reported."""
 
 import contextlib
 import shutil
@@ -69,7 +69,7 @@ def test_an_engine_that_throws_is_loaded_anew_then_passed_over_until_none_is_lef
                 assert camera.forecast_again()
                 now = engine if fresh else engines[i + 1]
                 assert {message.engine for message in camera.forecasts[before:]} == {now}
-                # What the engine before it encoded is not in their contexts.
+                # Frames encoded by the engine before are not in their contexts.
                 assert min(min(context_of(message)) for message in camera.forecasts[before:]) >= since
                 assert camera.send_until(lambda now=now: listener.status["engine"].startswith(now + " "))
             if engine != engines[-1]:
@@ -82,7 +82,7 @@ def test_an_engine_that_throws_is_loaded_anew_then_passed_over_until_none_is_lef
             line.removeprefix("continuing with ").rsplit(" ", 1)[0] for line in camera.log if "continuing with" in line
         ]
         assert told == [engines[0], *(name for name in engines[1:] for _ in range(2))]
-        # None is left: no more forecasts, and the reason is said, but the process is there for another try.
+        # No engine is left: no more forecasts, with the reason, but the process stays for another try.
         assert listener.wait(lambda: listener.level == ERROR and listener.status["state"] == "unconfigured", READY)
         assert listener.message.startswith(f"no engine is left to continue with: {engines[-1]}: {what} failed: ")
         assert "Conv" in listener.message

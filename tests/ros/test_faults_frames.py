@@ -1,4 +1,4 @@
-"""Frames that are wrong: the node says so, goes on with the next good one, and forecasts nothing from what was bad."""
+"""Faulty frames: the node reports them, continues with the next good one, and never forecasts from a bad one."""
 
 from collections.abc import Iterator
 

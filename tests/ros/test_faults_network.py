@@ -64,7 +64,7 @@ def test_a_burst_at_60_hz(ros: None, listener: Listener, tmp_path: Path) -> None
             sent = json.loads(camera.communicate()[0])
         listener.wait_settled()
         assert len(forecasts) == listener.count("forecasts published") > 0
-    # A frame that comes while another is in work takes the place of the one that waits, and is counted.
+    # A frame that arrives while another is processed replaces the waiting one, which is counted.
     assert 0 < listener.count("frames overtaken") < listener.count("frames received") <= len(sent)
     assert listener.count("errors") == 0
     assert max(message.frames_dropped for message in forecasts) <= listener.count("frames overtaken")
@@ -163,7 +163,7 @@ def test_two_nodes_in_two_namespaces_answer_each_its_own_camera(tiny: Bundle, ro
             assert {message.region.image_width for message in camera.forecasts} == {width}
             camera.check()
         assert left.publisher.get_subscription_count() == right.publisher.get_subscription_count() == 1
-        # What goes wrong with one is no matter of the other.
+        # A fault of one does not affect the other.
         left.spoil("frames undecodable", make=lambda picture, stamp: image(picture, stamp, "sepia7"))
         assert right.forecast_again()
         assert right.listener.count("frames undecodable") == right.listener.count("errors") == 0

@@ -1,4 +1,4 @@
-"""Stamps and clocks that are wrong: contexts never straddle them, and forecasts come again by themselves."""
+"""Wrong stamps and clocks: contexts never span them, and forecasts come back without help."""
 
 import time
 from collections.abc import Iterator

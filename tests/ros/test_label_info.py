@@ -1,4 +1,4 @@
-"""What vision_msgs/LabelInfo says of the classes; needs vision_msgs, which comes with a ROS distribution."""
+"""The classes in vision_msgs/LabelInfo; needs vision_msgs, which comes with a ROS distribution."""
 
 import sys
 

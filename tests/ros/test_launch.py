@@ -1,4 +1,4 @@
-"""The launch files: what they would start, and the real `ros2 launch` where it is installed."""
+"""The launch files: the processes that they would start, and the real `ros2 launch` if it is installed."""
 
 import argparse
 import contextlib
@@ -73,7 +73,7 @@ Launch = Callable[..., Started]
 
 @pytest.fixture
 def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Launch:
-    """Runs a launch file with the stand-in instead of the node. What launch has to say of errors is raised."""
+    """Run a launch file with a stand-in for the node; raise launch's errors."""
     word = tmp_path / "word.json"
     index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
     executable = tmp_path / "lib" / "re2pix_node" / "re2pix_node"

@@ -1,4 +1,4 @@
-"""The real node, as a process of its own, over real DDS: forecasts, and ways to start and to end."""
+"""The real node as a process, over real DDS: forecasts, and ways to start and end."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = ["listener", "ros"]  # fixtures
 
 @dataclass
 class Filmed:
-    """What a camera in another process sent, what the node says of it, and what was heard."""
+    """The frames that a camera process sent, the node's counts, and the received forecasts."""
 
     sent: list[int]
     status: dict[str, str]

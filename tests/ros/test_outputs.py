@@ -1,4 +1,4 @@
-"""What goes out beside forecasts and masks: calibration, preview, label names, live skill; and what does not."""
+"""Outputs besides forecasts and masks: calibration, preview, label names, live skill; and outputs that are not made."""
 
 from pathlib import Path
 

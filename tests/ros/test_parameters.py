@@ -1,4 +1,4 @@
-"""The table of parameters: what is allowed, what is refused and in which words, and the page made from it."""
+"""The table of parameters: allowed values, refused values and their messages, and the generated page."""
 
 import dataclasses
 import subprocess

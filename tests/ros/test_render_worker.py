@@ -1,4 +1,4 @@
-"""Pictures from the real node, over DDS: which are drawn, what they say, and what is left running."""
+"""Pictures from the real node, over DDS: which are drawn, their content, and the processes that remain."""
 
 import dataclasses
 import os

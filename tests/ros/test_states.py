@@ -1,4 +1,4 @@
-"""What the node holds in each state of its life cycle, seen from inside its process."""
+"""The resources of the node in each state of its life cycle, seen from inside its process."""
 
 import itertools
 import logging

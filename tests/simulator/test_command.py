@@ -1,4 +1,4 @@
-"""`re2pix simulate`: what it makes, what it skips, what it refuses."""
+"""`re2pix simulate`: the drives that it makes and skips, and the options that it refuses."""
 
 import argparse
 import os

@@ -1,1 +1,1 @@
-"""Makes what the tests and the demo run on: a tiny real bundle, and a drawn drive."""
+"""Makes the data of tests and demo: a tiny real bundle, and a drawn drive."""

@@ -93,7 +93,7 @@ def storage_file(folder: Path) -> Path:
 
 
 def write_split_rosbag2(folder: Path, messages: Messages, parts: int, storage: StoragePlugin) -> Path:
-    """What `ros2 bag record --max-bag-size` makes: several files and one metadata.yaml."""
+    """Write a bag as `ros2 bag record --max-bag-size` does: several files and one metadata.yaml."""
     folder.mkdir()
     names = []
     whole = write_rosbag2(folder.with_name("whole"), messages, storage)

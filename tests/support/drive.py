@@ -17,7 +17,7 @@ NEAR, FAR = 2.0, 90.0
 
 
 def frame(seconds: float, width: int, height: int) -> np.ndarray:
-    """The view after so many seconds, [height, width, 3] RGB."""
+    """The view after this many seconds, [height, width, 3] RGB."""
     picture = np.empty((height, width, 3), np.uint8)
     horizon = int(height * 0.42)
     picture[:horizon] = LOOKS["sky"][0]

@@ -1,4 +1,4 @@
-"""`re2pix bench` on a GPU that is none: what it says while engines are built, and what it asks of the driver."""
+"""`re2pix bench` on a simulated GPU: its messages while engines are built, and its calls to the driver."""
 
 import json
 import subprocess

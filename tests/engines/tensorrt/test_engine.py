@@ -1,4 +1,4 @@
-"""The TensorRT engine as far as it runs without a GPU: why it is not to be had, and what it does with device memory."""
+"""The TensorRT engine as far as it runs without a GPU: why it is not available, and how it uses device memory."""
 
 import importlib.util
 import logging

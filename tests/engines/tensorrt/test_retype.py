@@ -1,4 +1,4 @@
-"""Graphs as TensorRT wants them compute what they did before, by engines that keep to the types of the graph."""
+"""Graphs that were rewritten for TensorRT compute the same as before, in engines that keep the types of the graph."""
 
 from collections.abc import Mapping
 from pathlib import Path

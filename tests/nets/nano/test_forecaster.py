@@ -1,4 +1,4 @@
-"""The small forecaster: it begins with the motion it sees, learns to go on with it, all at once or step by step."""
+"""The small forecaster: it starts from the visible motion and learns to continue it, at once or step by step."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def test_untrained_a_still_scene_stays(rollout: bool) -> None:
 
 
 def test_untrained_what_moves_moves_on() -> None:
-    """Each horizon by its own multiple of what was seen."""
+    """Each horizon moves by its multiple of the visible motion."""
     net = NanoForecaster(dataclasses.replace(OPTIONS, horizons=(1, 3)))
     context = moving(1, 0)[:, :3].clone()
     ramp = torch.arange(16.0) / 4  # brightness rises to the right, and comes in from there by a quarter of a cell
@@ -76,7 +76,7 @@ def test_it_learns_to_go_on_with_a_motion(rollout: bool) -> None:
         said, _ = net(context)
     apart = (said - truth).abs().mean((0, 2, 3, 4))
     copied = (context[:, -1:, ..., :8] - truth).abs().mean((0, 2, 3, 4))
-    # What comes in at an edge cannot be known.
+    # Content that enters at an edge cannot be known.
     assert (apart / copied)[0] < 0.75
     assert (apart / copied)[1] < 0.9
 

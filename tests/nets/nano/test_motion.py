@@ -1,4 +1,4 @@
-"""Motion inside the graph: what was shifted is found again, and warping puts it back."""
+"""Motion inside the graph: shifts are found, and warping reverses them."""
 
 import pytest
 import torch

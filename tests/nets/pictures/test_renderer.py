@@ -1,4 +1,4 @@
-"""The renderer: it begins with the picture moved on, and learns what features tell. Its graph draws what it draws."""
+"""The renderer: it starts from the moved picture and learns from features. Its graph draws the same pictures."""
 
 import numpy as np
 import onnxruntime
@@ -131,7 +131,7 @@ def test_a_picture_moves_by_whole_cells_as_it_is() -> None:
 
 
 def test_finishing_begins_with_most_of_the_moved_picture_and_learns_which_to_believe() -> None:
-    """Truth is the moved picture where latents agree, and the drawn one where they do not."""
+    """The truth is the moved picture where latents agree, and the drawn picture where they do not."""
     torch.manual_seed(0)
     net = Finisher(FinisherOptions(latents=4, width=16, blocks=1, coarse=16))
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
