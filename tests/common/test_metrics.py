@@ -27,7 +27,7 @@ MOVING = np.array([False, False, True, False, True, False])
 
 @pytest.fixture
 def masks():
-    """Predicted and true masks (6 = does not count), the true mask of now, and confidence not at the borders of bins."""
+    """Predicted and true masks (6 = does not count), the true mask of now, and confidence inside the bins."""
     rng = np.random.default_rng(1)
     true = rng.integers(0, CLASSES + 1, (40, 60))
     said = np.where(rng.random(true.shape) < 0.6, true % CLASSES, rng.integers(0, CLASSES, true.shape))
