@@ -16,6 +16,7 @@ from re2pix_node.pipeline.events import (
     PictureFailed,
     RendererTold,
     StampBroke,
+    StateEntered,
     TransitionRefused,
 )
 
@@ -31,6 +32,8 @@ class EventLog:
         self._quiet_until: dict[str, float] = {}  # by kind of fault, steady time
 
     def take(self, event: Event) -> None:
+        if isinstance(event, StateEntered):  # a fault that is still there is worth a line in each state
+            self._quiet_until.clear()
         self._take_of_frames(event)
         self._take_of_engines(event)
 

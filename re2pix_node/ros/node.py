@@ -234,18 +234,20 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
             held.callback(self.destroy_subscription, qos.subscribe(self, kind, topic, callback, qos.CAMERA))
 
     def _end_worker(self) -> None:
-        worker, self._worker = self._worker, None
+        worker = self._worker
         assert worker is not None
         worker.close()
         # A frame takes a moment; an engine that is being reloaded takes longer.
         while not worker.wait(0.1) and self.context.ok():
             pass
+        self._worker = None
 
     def _end_renderer(self) -> None:
-        renderer, self._renderer = self._renderer, None
+        renderer = self._renderer
         assert renderer is not None
         renderer.close()
         renderer.wait(1.0)  # not longer: its process needs a processor to end, and gets one last of all
+        self._renderer = None
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
