@@ -148,6 +148,27 @@ def test_a_render_graph_is_part_of_a_bundle(drawing: Bundle) -> None:
     assert proof["render.noise"].shape == (1, 256)
 
 
+WARMTH = {"name": "warmth", "dtype": "float32", "shape": [16, 32], "relative_l2": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([WARMTH], "the array 'forecast.warmth' is missing"),  # of the proof
+        ([WARMTH, {**WARMTH, "shape": [*WARMTH["shape"]]}], "an output occurs twice in ['warmth', 'warmth']"),
+        ([{**WARMTH, "name": "labels"}], "outputs[0]: 'labels' is no optional output"),
+        ([{**WARMTH, "name": "../warmth"}], "outputs[0]: name has odd characters: '../warmth'"),
+        ([{**WARMTH, "dtype": "int64"}], "outputs[0]: dtype must be one of float32, float16, uint8, is 'int64'"),
+        ([{**WARMTH, "shape": [16, 0]}], "outputs[0]: shape must be positive, is [16, 0]"),
+        ([{**WARMTH, "relative_l2": 2}], "outputs[0]: relative_l2 must lie from 0 to 1, is 2"),
+        ("warmth", "outputs: expected a list, found text ('warmth')"),
+    ],
+)
+def test_bad_optional_outputs_are_named(copy: Path, outputs: object, expected: str) -> None:
+    edit_manifest(copy, lambda manifest: manifest.update(outputs=outputs))
+    assert expected in refusal(copy)
+
+
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"other")])
 def test_a_damaged_render_graph_is_named(drawing: Bundle, tmp_path: Path, damage) -> None:
     path = Path(shutil.copytree(drawing.path, tmp_path / "copy"))

@@ -12,6 +12,7 @@ from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
 from re2pix_node.bundle.reader import Bundle
+from re2pix_node.engines.proof import compare
 from re2pix_node.engines.session import open_engine
 from re2pix_node.pipeline import outputs
 from re2pix_node.pipeline.pipeline import Pipeline
@@ -66,6 +67,14 @@ def test_an_engine_gives_what_the_manifest_names(warm: Bundle, engine: str) -> N
     assert forecast is not None
     seen = np.concatenate([forecast.observed[None, None], forecast.features], axis=1)
     np.testing.assert_allclose(forecast.optional["warmth"], seen.mean(axis=-1), atol=1e-4)
+
+
+def test_an_engine_that_computes_it_wrongly_is_not_trusted(warm: Bundle) -> None:
+    found = warm.proof()
+    assert compare(found, found, warm.manifest.proof, warm.manifest.outputs).passed
+    wrong = found | {"forecast.warmth": 1.03 * found["forecast.warmth"]}
+    faults = compare(wrong, found, warm.manifest.proof, warm.manifest.outputs).faults
+    assert faults == ("warmth's relative L2 0.03 exceeds 0.02",)
 
 
 def test_replay_records_a_row_from_outside(warm: Bundle, tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
