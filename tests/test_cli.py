@@ -45,7 +45,7 @@ def test_a_command_whose_needs_are_missing_says_so(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "re2pix_node.cli", "check", "bundle"]
     done = subprocess.run(command, env={**environment(), "PYTHONPATH": paths}, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "re2pix check: needs cv2, which is not installed: re2pix doctor says more\n"
+    assert done.stderr == "re2pix check: needs cv2, which is not installed: run re2pix doctor\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -190,7 +190,10 @@ class OptionalOutput:
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None, f"name has odd characters: '{self.name}'")
-        _require(self.name not in NOT_OPTIONAL, f"'{self.name}' is no optional output: choose another name")
+        _require(
+            self.name not in NOT_OPTIONAL,
+            f"'{self.name}' cannot be the name of an optional output: choose another name",
+        )
         _require(self.dtype in OUTPUT_DTYPES, f"dtype must be one of {', '.join(OUTPUT_DTYPES)}, is '{self.dtype}'")
         _require(bool(self.shape) and min(self.shape) > 0, f"shape must be positive, is {list(self.shape)}")
         _require(0 <= self.relative_l2 <= 1, f"relative_l2 must lie from 0 to 1, is {self.relative_l2:g}")

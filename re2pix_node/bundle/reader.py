@@ -133,10 +133,10 @@ def read_manifest(path: Path) -> Manifest:
         )
     try:
         if manifest.stat().st_size > MANIFEST_BYTES_MAX:
-            raise BundleError(f"{manifest}: larger than {MANIFEST_BYTES_MAX} bytes: this is no manifest")
+            raise BundleError(f"{manifest}: larger than {MANIFEST_BYTES_MAX} bytes: this is not a manifest")
         text = manifest.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BundleError(f"{path}: {MANIFEST} is missing: this folder is no bundle") from None
+        raise BundleError(f"{path}: {MANIFEST} is missing: this folder is not a bundle") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{manifest}: cannot be read: {error}") from None
     return parse_manifest(text, str(manifest))

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             _sweep(path)
             frames += record(path, seed, plan, options.force, bar.update)
     rate = frames / max(time.perf_counter() - start, 1e-9)
-    print(f"{len(todo)} drives made, {len(seeds) - len(todo)} were there; {frames} frames, {rate:.1f} a second")
+    print(f"{len(todo)} drives made, {len(seeds) - len(todo)} existed already; {frames} frames, {rate:.1f} a second")
     print(options.output)
     return 0
 

@@ -58,7 +58,7 @@ class FvdTally:
         note = ""
         if videos <= size:
             note = (
-                f"{videos} videos are too few for the covariance of {size} features, which takes {size + 1} at least: "
+                f"{videos} videos are too few for the covariance of {size} features, which needs at least {size + 1}: "
                 "compare these figures with each other, and with no others"
             )
         return {"videos": videos, "pictures": self._pictures, "rows": rows, "note": note}

@@ -101,15 +101,15 @@ def _load(path: Path) -> object:
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL\s+(\S+)", str(error))
         if refused is None:
-            raise CheckpointError(f"{path}: is no PyTorch checkpoint, or a damaged one: download it again") from None
+            raise CheckpointError(f"{path}: is not a PyTorch checkpoint, or is damaged: download it again") from None
         raise CheckpointError(
-            f"{path}: wants to use {_quoted(refused[1])}, which is neither a tensor nor a plain value: nothing of it "
+            f"{path}: wants to use {_quoted(refused[1])}, which is neither a tensor nor a plain value: nothing in it "
             "was run; do not use this file"
         ) from None
     except Exception as error:  # a damaged archive can raise any error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise CheckpointError(
-            f"{path}: is no PyTorch checkpoint, or a damaged one ({reason}): download it again"
+            f"{path}: is not a PyTorch checkpoint, or is damaged ({reason}): download it again"
         ) from None
 
 
@@ -140,7 +140,7 @@ def _quoted(name: object) -> str:
 
 
 def _missing(path: Path, name: str) -> str:
-    return f"{path}: '{name}' is missing: this is not the checkpoint that was asked for"
+    return f"{path}: '{name}' is missing: this is another checkpoint"
 
 
 def _text(shape: tuple[int, ...]) -> str:

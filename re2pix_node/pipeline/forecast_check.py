@@ -34,7 +34,7 @@ class StampCheck:
             "its context does not end at its stamp": context[-1:] == [stamp],
             "its context is not in order": all(step > 0 for step in steps),
             "its context is not evenly spaced": all(abs(step - spacing) <= jitter for step in steps),
-            "its spacing is none that the bundle knows": self._knows(spacing),
+            "its spacing is not one of the bundle": self._knows(spacing),
             "its horizons are not the bundle's, times its spacing": horizons == expected,
             "its predicted stamps are not its stamp and horizons": predicted == [stamp + h for h in horizons],
         }

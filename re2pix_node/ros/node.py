@@ -197,7 +197,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._tell(EngineServes(engine_title(session.engine), first_choice=True, instead=False))
         for attempt in session.attempts:
             if attempt.absent:
-                self.get_logger().info(f"engine not here: {attempt}")
+                self.get_logger().info(f"engine not available: {attempt}")
             elif attempt.fault:
                 self.get_logger().warning(f"engine passed over: {attempt}")
         manifest = session.bundle.manifest

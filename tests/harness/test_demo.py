@@ -160,7 +160,7 @@ def test_sheets_have_one_even_size_and_nothing_is_cut_off(horizons: int, shape: 
     many = [VideoMoment(0.1 * i, (-1.0,) * horizons, 4321.0) for i in range(50)]
     video = drawing(many, horizons, shape)
     picture = np.zeros((round(PANEL_WIDTH * shape), PANEL_WIDTH, 3), np.uint8)
-    panels = [Panel("expected in 10.53 s, over what came", picture)] * (horizons + 2)
+    panels = [Panel("expected in 10.53 s, over the true frame", picture)] * (horizons + 2)
     sheets = [video.draw(i, panels, ["a note"]) for i in (0, 20, 49)]
     assert len({sheet.shape for sheet in sheets}) == 1
     height, width, _ = sheets[0].shape

@@ -88,7 +88,7 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, keep: float, zipped: bool)
 
 def test_other_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "page.ckpt").write_text("<!DOCTYPE html><html>Not found</html>")
-    assert "no PyTorch checkpoint" in refusal(tmp_path / "page.ckpt")
+    assert "not a PyTorch checkpoint" in refusal(tmp_path / "page.ckpt")
     assert "no such file" in refusal(tmp_path / "missing.ckpt")
     assert "cannot be read" in refusal(tmp_path)
 

@@ -84,7 +84,7 @@ def shift_predicted(item: Any) -> None:
         (shift_context, "its context has stamps that were never sent"),
         (shorten_context, "its context is not as long as the bundle's"),
         (spaced(130_000_000), "its context is not evenly spaced"),
-        (spaced(100_000_000), "its spacing is none that the bundle knows"),
+        (spaced(100_000_000), "its spacing is not one of the bundle"),
         (shift_horizon, "its horizons are not the bundle's, times its spacing"),
         (shift_predicted, "its predicted stamps are not its stamp and horizons"),
     ],

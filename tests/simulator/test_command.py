@@ -27,7 +27,7 @@ def test_skips_what_is_there_and_makes_the_rest_alike(simulated: Path, tmp_path:
     assert simulate("-o", tmp_path / "a", "--seeds", 5, 1, *SMALL) == 0
     before = (tmp_path / "a/drive_00005/metadata.yaml").stat().st_mtime_ns
     assert simulate("-o", tmp_path / "a", "--seeds", 4, 2, *SMALL) == 0
-    assert "1 drives made, 1 were there" in capsys.readouterr().out
+    assert "1 drives made, 1 existed already" in capsys.readouterr().out
     assert (tmp_path / "a/drive_00005/metadata.yaml").stat().st_mtime_ns == before
     assert simulate("-o", tmp_path / "b", "--seeds", 4, 2, *SMALL) == 0
     for name in ("drive_00004", "drive_00005"):

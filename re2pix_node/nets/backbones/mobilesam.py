@@ -202,7 +202,7 @@ def load_mobilesam(path: Path) -> MobileSamEncoder:
     tensors = read_checkpoint(path).tensors
     own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     if not own:
-        raise CheckpointError(f"{path}: has no '{PREFIX}...': backbone.weights wants mobile_sam.pt (docs/train.md)")
+        raise CheckpointError(f"{path}: has no '{PREFIX}...': backbone.weights must be mobile_sam.pt (docs/train.md)")
     encoder = MobileSamEncoder().eval()
     try:
         encoder.load_state_dict({name: tensor for name, tensor in own.items() if not name.startswith(UNUSED)})

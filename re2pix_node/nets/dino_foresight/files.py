@@ -104,12 +104,12 @@ def _head(published: Checkpoint, vit_width: int) -> DptHead:
     strangers = [name for name in published.tensors if not name.startswith((prefix, *CARRIED_BY_HEADS))]
     if strangers:
         raise CheckpointError(
-            f"{published.path}: {strangers[0]!a:.100} is unexpected: this is no head of DINO-Foresight"
+            f"{published.path}: {strangers[0]!a:.100} is unexpected: this is not a head of DINO-Foresight"
         )
     classes = published.shape("head.scratch.output_conv.4.weight", 4)[0]
     if classes != CLASSES:
         raise CheckpointError(
-            f"{published.path}: the head tells {classes} classes, expected are the {CLASSES} of Cityscapes: "
+            f"{published.path}: the head has {classes} classes, the {CLASSES} of Cityscapes are needed: "
             "give the segmentation head, head_segm_pca1152.ckpt"
         )
     widths = [published.shape(f"head.projects.{i}.weight", 4)[0] for i in range(LAYERS)]
