@@ -1,0 +1,76 @@
+"""Where each cell was in an earlier frame: a small network that compares descriptors on two grids, then looks again."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from re2pix_node.nets.features import SUB
+from re2pix_node.nets.nano.motion import RADIUS, Compare, warp
+
+DESCRIPTOR = 32
+FINE = 24  # channels of what is seen of the picture on the fine grid, two cells a cell
+FOUND = (2 * RADIUS + 1) ** 2
+
+
+class MoverBlock(nn.Module):
+    """Depthwise 7x7 and a per-cell network. Engines fold the batch normalisation into the convolution."""
+
+    def __init__(self, width: int, wider: int = 3) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width, bias=False)
+        self.norm = nn.BatchNorm2d(width, momentum=0.02)
+        self.expand = nn.Conv2d(width, wider * width, 1)
+        self.contract = nn.Conv2d(wider * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.contract(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
+
+
+class FrameDescriber(nn.Module):
+    """A frame as descriptors of its cells, and what is seen of its picture on the fine grid."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(1, FINE, 5, stride=2, padding=2)
+        self.coarse = nn.Conv2d(FINE, 48, 3, stride=2, padding=1)
+        self.features = nn.Conv2d(channels, 48, 1)
+        self.out = nn.Conv2d(48, DESCRIPTOR, 3, padding=1)
+
+    def forward(self, features: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, C, h, w] and [n, SUB * SUB, h, w] -> [n, DESCRIPTOR, h, w] and [n, FINE, 2 h, 2 w]."""
+        fine = functional.gelu(self.fine(functional.pixel_shuffle(picture, SUB)))
+        return self.out(functional.gelu(self.coarse(fine) + self.features(features))), fine
+
+
+class FlowNet(nn.Module):
+    """Finds where the content of each cell of a frame was in another frame."""
+
+    def __init__(self, grid: tuple[int, int], width: int, depth: int) -> None:
+        super().__init__()
+        height, columns = grid
+        self.compare_fine, self.compare_coarse = Compare(height, columns), Compare(height // 2, columns // 2)
+        half = width // 2
+        self.fine = nn.Conv2d(FOUND + DESCRIPTOR, half, 1)
+        self.coarse = nn.Conv2d(FOUND, width, 1)
+        self.merge = nn.Conv2d(half, width, 2, stride=2)
+        self.place = nn.Parameter(torch.zeros(1, width, height // 2, columns // 2))
+        self.blocks = nn.Sequential(*[MoverBlock(width) for _ in range(depth)])
+        self.split = nn.Conv2d(width, 2 * width, 1)
+        self.first = nn.Conv2d(half, 2, 3, padding=1)
+        self.again = nn.Conv2d(3 * DESCRIPTOR + 2 + half, half, 1)
+        self.look = MoverBlock(half)
+        self.second = nn.Conv2d(half, 2, 3, padding=1)
+        for layer in (self.first, self.second):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, now: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Descriptors [n, DESCRIPTOR, h, w] of both -> first flow, flow, and what is known [n, width // 2, h, w]."""
+        small = [functional.avg_pool2d(x, 2) for x in (now, other)]
+        near = functional.gelu(self.fine(torch.cat([self.compare_fine(now, other), now], 1)))
+        x = self.blocks(self.merge(near) + self.coarse(self.compare_coarse(*small)) + self.place)
+        x = functional.pixel_shuffle(self.split(x), 2) + near
+        first = self.first(x).float()
+        there = warp(other, first)
+        known = self.look(self.again(torch.cat([now, there, now - there, first.to(now.dtype), x], 1)))
+        return first, first + self.second(known).float(), known

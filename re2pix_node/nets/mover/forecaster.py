@@ -1,0 +1,186 @@
+"""The forecaster of the family: flow, motion, features moved and corrected, and labels from two opinions."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from re2pix_node.nets.mover.flow import FINE, FlowNet, FrameDescriber, MoverBlock
+from re2pix_node.nets.mover.head import EdgeHead
+from re2pix_node.nets.nano.forecaster import NanoAttention
+from re2pix_node.nets.nano.motion import warp
+
+TINY = 1e-5
+PAST = 2  # flows between the newest frames, from which motion is predicted
+
+
+@dataclass(frozen=True)
+class MoverOptions:
+    channels: int  # of the features that are forecast
+    carried: int  # channels of the small picture behind them
+    height: int  # of the grid, in cells
+    width: int
+    context: int
+    horizons: tuple[int, ...]  # multiples of the context's spacing
+    classes: int
+    flow_width: int = 96
+    flow_depth: int = 2
+    motion_width: int = 128
+    motion_depth: int = 3
+    hidden: int = 160
+    depth: int = 3
+    heads: int = 5
+    head_width: int = 128
+
+    def __post_init__(self) -> None:
+        if self.context < PAST + 1:
+            raise ValueError(f"motion is seen from {PAST + 1} frames on, the context is {self.context}")
+
+
+@dataclass
+class MoverForecast:
+    """What the forecaster says, and what it found on the way, which is trained as well."""
+
+    features: Tensor  # [n, K, C, h, w]
+    moved: Tensor  # [n, K, C, h, w], the newest features along the displacements
+    displacements: Tensor  # [n, K, 2, h, w], in cells
+    flows: list[Tensor]  # of the newest pairs, first and second look: [n, 2, h, w]
+    now: Tensor  # [n, classes, 2 h, 2 w], logits
+    opinions: Tensor  # [n, K, classes, 2 h, 2 w], logits of the head on the forecast features
+    labels: Tensor  # [n, K, classes, 2 h, 2 w], log probabilities of both opinions together
+    shift: Tensor  # [n, K, 2, 2 h, 2 w], the displacements on the fine grid, in its cells
+
+
+class MoverMotion(nn.Module):
+    """From the flows of the past to where the content of each future cell is in the newest frame."""
+
+    def __init__(self, o: MoverOptions) -> None:
+        super().__init__()
+        half, known = o.motion_width // 2, o.flow_width // 2
+        self.content = nn.Conv2d(o.channels, half, 1)
+        self.enter = nn.Conv2d(PAST * known + 4 + 2 * len(o.horizons), half, 1)
+        self.merge = nn.Conv2d(half, o.motion_width, 2, stride=2)
+        self.place = nn.Parameter(torch.zeros(1, o.motion_width, o.height // 2, o.width // 2))
+        self.blocks = nn.Sequential(*[MoverBlock(o.motion_width) for _ in range(o.motion_depth)])
+        self.split = nn.Conv2d(o.motion_width, 2 * o.motion_width, 1)
+        self.refine = MoverBlock(half)
+        self.change = nn.Conv2d(half, 2 * len(o.horizons), 3, padding=1)
+        nn.init.zeros_(self.change.weight)
+        nn.init.zeros_(self.change.bias)
+        self.register_buffer("steps", torch.tensor(o.horizons, dtype=torch.float32).view(1, -1, 1, 1, 1), False)
+
+    def forward(self, features: Tensor, flows: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, C, h, w], [n, 2, 2, h, w] and [n, 2, k, h, w], newest first -> [n, K, 2, h, w] and what is known."""
+        newest, before = flows.unbind(1)
+        # What is at a cell now was elsewhere a frame before; its motion then is looked up there.
+        before = warp(before, newest)
+        reach = self.steps * newest[:, None]
+        # The content of a future cell comes from where it is now, and moves as it moves there.
+        start = torch.stack(
+            [k * warp(newest, d) for k, d in zip(self.steps.flatten(), reach.unbind(1), strict=True)], 1
+        )
+        seen = torch.cat([known.flatten(1, 2), newest, newest - before, start.flatten(1, 2)], 1)
+        near = functional.gelu(self.content(features) + self.enter(seen))
+        x = self.blocks(self.merge(near) + self.place)
+        x = functional.pixel_shuffle(self.split(x), 2)
+        x = self.refine(x + near)
+        return start + self.change(x).float().unflatten(1, (-1, 2)), x
+
+
+class OpinionGate(nn.Module):
+    """Between the labels of now, moved on, and the head's reading of the forecast: which is right where."""
+
+    def __init__(self, classes: int, known: int, width: int = 32) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(2 * classes + 2, width, 1)
+        self.known = nn.Conv2d(known, 4 * width, 1)
+        self.around = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.out = nn.Conv2d(width, 1, 1)
+
+    def forward(self, moved: Tensor, read: Tensor, shift: Tensor, known: Tensor) -> Tensor:
+        """Probabilities of both [n, classes, 2 h, 2 w], [n, 2, 2 h, 2 w], [n, known, h, w] -> those of the mixture."""
+        x = self.enter(torch.cat([moved.to(known.dtype), read.to(known.dtype), shift.to(known.dtype) / 8], 1))
+        x = functional.gelu(x + functional.pixel_shuffle(self.known(known), 2))
+        trust = self.out(x + functional.gelu(self.around(x))).float().sigmoid()
+        return read + trust * (moved - read)
+
+
+class MoverForecaster(nn.Module):
+    def __init__(self, options: MoverOptions) -> None:
+        super().__init__()
+        self.options = o = options
+        ahead = len(o.horizons)
+        self.describe = FrameDescriber(o.channels)
+        self.flow = FlowNet((o.height, o.width), o.flow_width, o.flow_depth)
+        self.motion = MoverMotion(o)
+        half = o.motion_width // 2
+        # Four cells to a token: attention over all of them costs a sixteenth.
+        self.enter = nn.Conv2d((2 + ahead) * o.channels + 2 * ahead + half, o.hidden, 2, stride=2)
+        self.place = nn.Parameter(torch.zeros(1, o.hidden, o.height // 2, o.width // 2))
+        blocks = [layer for _ in range(o.depth) for layer in (NanoAttention(o.hidden, o.heads), MoverBlock(o.hidden))]
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(o.hidden, momentum=0.02)
+        self.leave = nn.Conv2d(o.hidden, 4 * ahead * o.channels, 1)
+        self.known = nn.Conv2d(o.hidden, 4 * 32, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+        self.head = EdgeHead(o.channels, o.classes, o.head_width)
+        self.edge = nn.Sequential(nn.Conv2d(FINE + 4, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 2, 3, padding=1))
+        nn.init.zeros_(self.edge[2].weight)
+        nn.init.zeros_(self.edge[2].bias)
+        self.gate = OpinionGate(o.classes, 32)
+
+    def read(self, frames: Tensor) -> Tensor:
+        """[n, h, w, channels + carried] -> logits of what is there now [n, classes, 2 h, 2 w]."""
+        planes = frames.permute(0, 3, 1, 2)
+        features, picture = planes[:, : self.options.channels], planes[:, self.options.channels :]
+        return self.head(features, self.describe(features, picture)[1])
+
+    def forward(self, context: Tensor) -> MoverForecast:
+        """[n, T, h, w, channels + carried], oldest first."""
+        o, number = self.options, context.shape[0]
+        ahead = len(o.horizons)
+        frames = context[:, -1 - PAST :].flip(1).permute(0, 1, 4, 2, 3)  # the newest first
+        features, pictures = frames[:, :, : o.channels], frames[:, :, o.channels :]
+        described, fine = self.describe(features.flatten(0, 1), pictures.flatten(0, 1))
+        described = described.unflatten(0, (number, PAST + 1))
+        fine = fine.unflatten(0, (number, PAST + 1))[:, 0]
+        first, flow, known = self.flow(described[:, :-1].flatten(0, 1), described[:, 1:].flatten(0, 1))
+        flows = flow.unflatten(0, (number, PAST))
+        newest = features[:, 0]
+        displacements, moving = self.motion(newest, flows, known.unflatten(0, (number, PAST)))
+        flat = displacements.flatten(0, 1)
+        moved = warp(_repeat(newest, ahead), flat).unflatten(0, (number, ahead))
+        before = warp(features[:, 1], flows[:, 0])
+        seen = torch.cat([newest, before, moved.flatten(1, 2), displacements.flatten(1, 2).to(newest.dtype), moving], 1)
+        x = self.norm(self.blocks(self.enter(seen) + self.place))
+        change = functional.pixel_shuffle(self.leave(x), 2).unflatten(1, (ahead, o.channels))
+        said = moved + change
+        about = functional.pixel_shuffle(self.known(x), 2)
+        now = self.head(newest, fine)
+        # Labels and edges move on the fine grid. Where an edge will be is seen in the picture as it has moved.
+        shift = 2 * functional.interpolate(flat, scale_factor=2.0, mode="bilinear")
+        edges = warp(_repeat(fine, ahead), shift)
+        whole = shift.detach().round()
+        off = torch.cat([edges, (shift / 8).to(edges.dtype), (shift - whole).to(edges.dtype)], 1)
+        shift = shift + self.edge(off).float()
+        stay = warp(_repeat(now.float().softmax(1), ahead), shift)
+        opinions = self.head(said.flatten(0, 1), edges)
+        labels = self.gate(stay, opinions.float().softmax(1), shift, _repeat(about, ahead))
+        labels = (labels + TINY).log()
+        return MoverForecast(
+            said,
+            moved,
+            displacements,
+            [x.unflatten(0, (number, PAST)) for x in (first, flow)],
+            now,
+            opinions.unflatten(0, (number, ahead)),
+            labels.unflatten(0, (number, ahead)),
+            shift.unflatten(0, (number, ahead)),
+        )
+
+
+def _repeat(x: Tensor, times: int) -> Tensor:
+    """[n, ...] -> [n * times, ...], each `times` in a row."""
+    return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)

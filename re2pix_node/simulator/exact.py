@@ -1,0 +1,83 @@
+"""Exact drives as plain arrays, made by several processes while a training reads and deletes them.
+
+python -m re2pix_node.simulator.exact FOLDER --processes 14
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from re2pix_node.footage.exact_drives import HALF, ExactDrive
+from re2pix_node.simulator.drive import Drive
+
+RATES = (5.6667, 5.6667, 7.5, 4.5)  # frames a second: each frame is one stride after the one before
+WAITING = 2  # drives for each process that may wait to be read
+
+
+def exact_drive(seed: int, rate: float, frames: int, size: tuple[int, int]) -> ExactDrive:
+    """The drive of a seed; `size` is width and height."""
+    drive = Drive(seed, frames / rate, rate, size)
+    moments = list(drive.frames())
+    ids = 1 + max((instance for moment in moments for instance in moment.objects), default=0)
+    objects = np.full((len(moments), ids, 4, 4), np.nan)
+    objects[:, 0] = np.eye(4)
+    for row, moment in zip(objects, moments, strict=True):
+        for instance, pose in moment.objects.items():
+            row[instance] = pose
+    shots = [moment.shot for moment in moments]
+    return ExactDrive(
+        np.stack([shot.image for shot in shots]),
+        np.stack([shot.segmentation[::HALF, ::HALF] for shot in shots]),
+        np.stack([shot.depth[::HALF, ::HALF] for shot in shots]).astype(np.float16),
+        np.stack([shot.instances[::HALF, ::HALF] for shot in shots]).astype(np.int16),
+        np.stack([moment.camera for moment in moments]),
+        objects,
+        drive.lens.matrix,
+    )
+
+
+def start(folder: Path, processes: int, first_seed: int, frames: int, size: tuple[int, int]) -> list[BaseProcess]:
+    """Processes that fill `folder` until they are terminated, and wait when nobody reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")  # a fork would share a GPU's state
+    started: list[BaseProcess] = []
+    for number in range(processes):
+        work = (folder, number, processes, first_seed, frames, size)
+        process = context.Process(target=_keep_simulating, args=work, daemon=True)
+        process.start()
+        started.append(process)
+    return started
+
+
+def _keep_simulating(
+    folder: Path, number: int, processes: int, first_seed: int, frames: int, size: tuple[int, int]
+) -> None:
+    os.nice(5)
+    parent, seed = os.getppid(), first_seed + number
+    while os.getppid() == parent:
+        if len(list(folder.glob("*.npz"))) > WAITING * processes:
+            time.sleep(0.2)
+            continue
+        rate = RATES[seed // processes % len(RATES)]
+        exact_drive(seed, rate, frames, size).save(folder / f"{seed:06d}.npz")
+        seed += processes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=4000)
+    parser.add_argument("--frames", type=int, default=100, help="of a drive")
+    options = parser.parse_args()
+    for process in start(options.folder, options.processes, options.first_seed, options.frames, (448, 224)):
+        process.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Learns for some minutes from a pack and from exact drives, and stores what it has learnt every minute.
+
+python -m re2pix_node.simulator.exact FOLDER --processes 14 &
+python -m re2pix_node.training.mover.learn PACK --drives FOLDER -o OUT --minutes 9
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from re2pix_node.bundle.manifest import UNLABELLED
+from re2pix_node.errors import DataError
+from re2pix_node.footage.cityscapes_classes import NAMES
+from re2pix_node.footage.exact_drives import ExactDrive
+from re2pix_node.nets.mover.forecaster import MoverForecaster, MoverOptions
+from re2pix_node.training.mover.augment import Chunk, augmented
+from re2pix_node.training.mover.judge import add, empty_sums, figures
+from re2pix_node.training.mover.loss import LossShares, MoverLoss
+from re2pix_node.training.mover.pack import REAL, read_clip, read_encoder
+from re2pix_node.training.mover.store import Store, joined
+from re2pix_node.training.stored import read_stored, store
+
+SIZE, GRID = (224, 448), (28, 56)
+CHANNELS, CARRIED, CONTEXT, HORIZONS = 96, 16, 4, (1, 2, 3)
+SAMPLE = CONTEXT + len(HORIZONS)
+LENGTH = SAMPLE + 2  # frames of a chunk: three samples for nine encoded frames
+WEIGHTS, LOG = "weights.pt", "log.jsonl"
+# Frames of real footage that are one stride apart: 25 frames a second with labels, 20 without.
+STEPS = {True: (3, 4, 5, 6), False: (3, 4)}
+WARM_UP = 0.03  # share of the time
+TOLD, STORED = 12.0, 60.0  # seconds between lines of the log, and between stored weights
+AVERAGE = 0.998
+
+
+def network(options: dict[str, int]) -> MoverForecaster:
+    return MoverForecaster(MoverOptions(CHANNELS, CARRIED, *GRID, CONTEXT, HORIZONS, len(NAMES), **options))
+
+
+class Learner:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.o = options
+        self.begun = time.monotonic()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+        self.rng = np.random.default_rng(options.seed)
+        self.generator = torch.Generator(self.device).manual_seed(options.seed)
+        self.encoder = read_encoder(options.pack).to(self.device)
+        ahead = len(HORIZONS)
+        self.exact = Store(options.frames, SIZE, ahead, True, self.device)
+        self.held = Store(options.held * options.drive_frames, SIZE, ahead, True, self.device)
+        self.named = Store(options.real_frames, SIZE, ahead, False, self.device)
+        self.plain = Store(options.real_frames, SIZE, ahead, False, self.device)
+        self.waiting: list[Path] = []
+
+    def run(self) -> None:
+        self.o.output.mkdir(parents=True, exist_ok=True)
+        self.read_real()
+        while self.held.total < len(self.held.pictures) or not self.exact.total:
+            self.take_drives(20)
+            time.sleep(0.1)
+        torch.manual_seed(self.o.seed)
+        net = network(self.o.options).to(self.device)
+        if self.o.resume:
+            net.load_state_dict({name: tensor.float() for name, tensor in read_stored(self.o.resume)["model"].items()})
+        self.learn(net)
+
+    def read_real(self) -> None:
+        for path in sorted((self.o.pack / REAL).rglob("*.mp4")):
+            named = path.with_suffix(".labels.npz").is_file()
+            to = self.named if named else self.plain
+            room = len(to.pictures) - to.total
+            if room > LENGTH * STEPS[named][-1]:
+                clip = read_clip(path, SIZE, room)
+                to.add_clip(clip.pictures, clip.labels, STEPS[named])
+        self.say(event="real footage", labelled=self.named.total, plain=self.plain.total)
+
+    def take_drives(self, most: int) -> None:
+        """Drives that have come meanwhile. The first are held back, to judge by."""
+        if not self.waiting:
+            self.waiting = sorted(self.o.drives.glob("[0-9]*.npz"))
+        for path in self.waiting[:most]:
+            drive = ExactDrive.load(path)
+            held = self.held.total + len(drive.pictures) <= len(self.held.pictures)
+            (self.held if held else self.exact).add_drive(drive)
+            path.unlink()
+        del self.waiting[:most]
+
+    def learn(self, net: MoverForecaster) -> None:
+        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
+        task = MoverLoss(net, class_weights(self.exact).to(self.device), LossShares()).to(self.device)
+        optimizer = self.optimizer(net)
+        start, told, stored = self.elapsed(), self.elapsed(), self.elapsed()
+        parts: list[dict[str, Tensor]] = []
+        step = 0
+        while (share := (self.elapsed() - start) / max(self.o.minutes * 60 - start, 1e-6)) < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = self.o.rate * schedule(share)
+            self.take_drives(2)
+            parts.append(self.step(net, task, optimizer))
+            average.update_parameters(net)
+            step += 1
+            if self.elapsed() - told > TOLD:
+                means = {name: round(float(torch.stack([p[name] for p in parts]).mean()), 4) for name in parts[0]}
+                self.say(step=step, frames=self.exact.total, **means)
+                parts, told = [], self.elapsed()
+            if self.elapsed() - stored > STORED:
+                self.store(average, step)
+                stored = self.elapsed()
+        self.store(average, step)
+        self.judge(average.module, step)
+
+    def optimizer(self, net: nn.Module) -> torch.optim.AdamW:
+        # Scales, shifts and biases are not drawn to zero.
+        groups = [
+            {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.03},
+            {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.o.rate, betas=(0.9, 0.98))
+
+    def step(self, net: nn.Module, task: MoverLoss, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        chunk = augmented(self.batch(), self.generator, self.named.pictures[: self.named.total])
+        features = self.encode(chunk.pictures)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss, parts = task(features, chunk)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+        return parts
+
+    def batch(self) -> Chunk:
+        stores = (self.exact, self.named, self.plain)
+        picked = zip(stores, self.o.batch, strict=True)
+        return joined([store.chunks(count, LENGTH, self.rng) for store, count in picked if count and store.total])
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            parts = [self.encoder(part).float() for part in pictures.flatten(0, 1).split(64)]
+        return torch.cat(parts).unflatten(0, pictures.shape[:2])
+
+    @torch.no_grad()
+    def judge(self, net: MoverForecaster, step: int) -> None:
+        net.eval()
+        sums = empty_sums(len(NAMES), len(HORIZONS), self.device)
+        for chunk in self.held.spread(SAMPLE, LENGTH):
+            with torch.autocast(self.device.type, torch.bfloat16):
+                add(sums, net, self.encode(chunk.pictures), chunk)
+        self.say(judged=step, samples=sums.samples, **figures(sums))
+
+    def store(self, average: AveragedModel, step: int) -> None:
+        """Half precision: they come home small."""
+        state = {
+            name: tensor.half().cpu() if tensor.is_floating_point() else tensor.cpu()
+            for name, tensor in average.module.state_dict().items()
+        }
+        store(self.o.output / WEIGHTS, {"model": state, "step": step, "options": self.o.options})
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    def say(self, **what: Any) -> None:
+        line = json.dumps({"seconds": round(self.elapsed(), 1), **what})
+        print(line, flush=True)
+        with (self.o.output / LOG).open("a") as file:
+            file.write(line + "\n")
+
+
+def schedule(share: float) -> float:
+    """Of the learning rate: up in the first moments, then down along a cosine."""
+    return min(1.0, share / WARM_UP) * (0.51 + 0.49 * math.cos(math.pi * share))
+
+
+def class_weights(exact: Store) -> Tensor:
+    """1 on average over the pixels; rare classes count more, those that never occur not at all."""
+    labels = exact.labels[: exact.total].flatten()
+    counts = torch.bincount(labels[labels != UNLABELLED].long(), minlength=len(NAMES))[: len(NAMES)].float().cpu()
+    share = counts / counts.sum()
+    weights = torch.where(share > 0, share.clamp(min=1e-4) ** -0.3, torch.zeros(()))
+    return weights / (weights * share).sum()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("--drives", type=Path, required=True, help="folder of exact drives; read ones are deleted")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--frames", type=int, default=30000, help="simulated frames that are kept (702 kB each)")
+    parser.add_argument("--real-frames", type=int, default=17000, help="real ones of each kind (326 kB each)")
+    parser.add_argument("--drive-frames", type=int, default=100)
+    parser.add_argument("--held", type=int, default=5, help="drives to judge by")
+    parser.add_argument("--batch", type=int, nargs=3, default=(16, 2, 3), help="chunks: exact, labelled real, real")
+    parser.add_argument("--rate", type=float, default=0.0015)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", type=Path, metavar="WEIGHTS", help="go on from these")
+    parser.add_argument("--options", type=json.loads, default={"depth": 2, "motion_depth": 2})
+    options = parser.parse_args()
+    try:
+        Learner(options).run()
+    except DataError as error:
+        parser.exit(2, f"mover.learn: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What a training takes along to another machine: a bundle's encoder as PyTorch weights, and real footage as video.
+
+python -m re2pix_node.training.mover.pack BUNDLE mobile_sam.pt REAL -o PACK
+"""
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from re2pix_node.bundle.reader import read_bundle
+from re2pix_node.imaging.geometry import fit_frame
+from re2pix_node.nets.backbones.mobilesam import BACKBONE, MobileSamEncoder
+from re2pix_node.nets.features import small_picture
+
+ENCODER, REAL = "encoder.pt", "real"
+CELL = 8  # pixels of the picture a cell
+STAGES = 3  # of the backbone that the features come from
+UNUSED = ("neck.", "layers.3.")
+# As the exporter names them in encode.onnx.
+PROJECTIONS, OFFSET = ("projections.0", "projections.1"), "unsqueeze_1"
+
+
+class PackedEncoder(nn.Module):
+    """u8 [n, H, W, 3] -> [n, h, w, channels + carried], as the bundle's encode graph."""
+
+    fine: Tensor
+    coarse: Tensor
+    offset: Tensor
+
+    def __init__(self, backbone: MobileSamEncoder, fine: Tensor, coarse: Tensor, offset: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+        for name, tensor in (("fine", fine), ("coarse", coarse), ("offset", offset)):
+            self.register_buffer(name, tensor.float())
+        self.requires_grad_(False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        found = self.backbone(frames)
+        coarse = functional.conv2d(found["stage2"], self.coarse)
+        coarse = functional.interpolate(coarse, scale_factor=2.0, mode="bilinear").float()
+        features = functional.conv2d(found["stage1"], self.fine).float() + coarse + self.offset
+        with torch.autocast(frames.device.type, enabled=False):
+            picture = small_picture(frames, CELL)
+        return torch.cat([features, picture], 1).permute(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class RealClip:
+    pictures: NDArray[np.uint8]  # [n, H, W, 3]
+    labels: NDArray[np.uint8] | None  # [n, H / 2, W / 2], a teacher's opinion
+
+
+def write_pack(bundle: Path, weights: Path, real: Path, output: Path) -> None:
+    # Not above: the machine that learns from a pack needs no ONNX.
+    import onnx
+    from onnx import numpy_helper
+
+    tensors = {
+        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        for tensor in onnx.load_model_from_string(read_bundle(bundle).graph("encode")).graph.initializer
+    }
+    backbone = BACKBONE.load(weights).state_dict()
+    output.mkdir(parents=True)
+    shutil.copytree(real, output / REAL)
+    fine, coarse = (tensors[name] for name in PROJECTIONS)
+    kept = {name: tensor.half() for name, tensor in backbone.items() if not name.startswith(UNUSED)}
+    torch.save({"backbone": kept, "fine": fine, "coarse": coarse, "offset": tensors[OFFSET]}, output / ENCODER)
+
+
+def read_encoder(pack: Path) -> PackedEncoder:
+    content = torch.load(pack / ENCODER, weights_only=True)
+    backbone = MobileSamEncoder()
+    weights = {name: tensor.float() for name, tensor in content["backbone"].items()}
+    missing, unexpected = backbone.load_state_dict(weights, strict=False)
+    if unexpected or not all(name.startswith(UNUSED) for name in missing):
+        raise ValueError(f"{pack / ENCODER}: is not the encoder of this backbone: write the pack again")
+    return PackedEncoder(backbone.eval(), content["fine"], content["coarse"], content["offset"]).eval()
+
+
+def read_clip(path: Path, size: tuple[int, int], most: int) -> RealClip:
+    """A video, cut and resized to (height, width), with the labels that lie beside it."""
+    video = cv2.VideoCapture(str(path))
+    pictures: list[NDArray[np.uint8]] = []
+    while len(pictures) < most:
+        fine, frame = video.read()
+        if not fine:
+            break
+        pictures.append(fit_frame(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), *size, "crop")[0])
+    beside = path.with_suffix(".labels.npz")
+    if not beside.is_file():
+        return RealClip(np.stack(pictures), None)
+    with np.load(beside, allow_pickle=False) as archive:
+        labels = archive["labels"][: len(pictures)]
+    small = np.stack([_small_labels(mask, size) for mask in labels])
+    return RealClip(np.stack(pictures[: len(small)]), small)
+
+
+def _small_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    height, width = mask.shape
+    rows, columns = min(height, width * size[0] // size[1]), min(width, height * size[1] // size[0])
+    top, left = (height - rows) // 2, (width - columns) // 2
+    cut = mask[top : top + rows, left : left + columns]
+    small = cv2.resize(cut, (size[1] // 2, size[0] // 2), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(small, np.uint8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("weights", type=Path, help="of the bundle's backbone")
+    parser.add_argument("real", type=Path, help="folder of videos; those with a .labels.npz beside them teach labels")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    write_pack(options.bundle, options.weights, options.real, options.output)
+
+
+if __name__ == "__main__":
+    main()
