@@ -171,12 +171,14 @@ class ProofSpec:
     cosine: float  # of features, at least
     agreement: float  # share of mask pixels with the same label, at least
     confidence: float  # mean absolute difference of confidence (0 to 1), at most
+    every: int = 1  # the proof has every n-th value of features and optional outputs
 
     def __post_init__(self) -> None:
         FileEntry(self.file, self.sha256)
         for name in ("relative_l2", "cosine", "agreement", "confidence"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"{name} must lie from 0 to 1, is {value:g}")
+        _require(self.every >= 1, f"every must be at least 1, is {self.every}")
 
 
 @dataclass(frozen=True)

@@ -101,15 +101,27 @@ class Bundle:
         return _load_proof(self.path / spec.file, proof_tensors(self.manifest))
 
 
+def sampled_tensors(manifest: Manifest) -> list[str]:
+    """The arrays of which a proof may have a sample: they are compared as vectors, and no graph takes them."""
+    return ["encode.features", "forecast.features", *(f"forecast.{output.name}" for output in manifest.outputs)]
+
+
 def proof_tensors(manifest: Manifest) -> dict[str, Tensor]:
+    """The arrays of the proof."""
     tensors = {
         f"{graph}.{name}": tensor
         for graph, signature in signatures(manifest).items()
         for name, tensor in (signature.inputs | signature.outputs).items()
     }
+    every = manifest.proof.every
+    if every > 1:
+        for name in sampled_tensors(manifest):
+            tensors[name] = Tensor(tensors[name].dtype, (-(-math.prod(tensors[name].shape) // every),))
     if manifest.render:
-        # The proof's picture shows the last horizon of the proof's forecast: its other inputs are already there.
-        tensors["render.noise"] = render_signature(manifest).inputs["noise"]
+        # The proof's picture shows the last horizon of the proof's forecast. If the proof has only a sample of that, it
+        # has the picture's features apart. All other inputs are already there.
+        inputs = render_signature(manifest).inputs
+        tensors |= {f"render.{name}": inputs[name] for name in (("noise",) if every == 1 else ("features", "noise"))}
         tensors["render.image"] = tensors["encode.frame"]
     return tensors
 

@@ -54,7 +54,11 @@ def compare(
     bounds: ProofSpec,
     optional: Sequence[OptionalOutput] = (),
 ) -> Proof:
-    features = [_feature_figures(found[name], reference[name]) for name in ("encode.features", "forecast.features")]
+    """`found` has all features and optional outputs; `reference` has every n-th of them, as `bounds` says."""
+    features = [
+        _feature_figures(found[name], reference[name], bounds.every)
+        for name in ("encode.features", "forecast.features")
+    ]
     relative_l2 = max(figures[0] for figures in features)
     cosine = min(figures[1] for figures in features)
     agreement = float(np.mean(found["forecast.labels"] == reference["forecast.labels"]))
@@ -70,16 +74,17 @@ def compare(
     if confidence > bounds.confidence:
         faults.append(f"confidence is off by {confidence:.2g}, more than {bounds.confidence:g}")
     for output in optional:
-        apart, _ = _feature_figures(found[f"forecast.{output.name}"], reference[f"forecast.{output.name}"])
+        name = f"forecast.{output.name}"
+        apart, _ = _feature_figures(found[name], reference[name], bounds.every)
         if apart > output.relative_l2:
             faults.append(f"{output.name}'s relative L2 {apart:.2g} exceeds {output.relative_l2:g}")
     return Proof(relative_l2, cosine, agreement, confidence, tuple(faults))
 
 
-def _feature_figures(found: NDArray[Any], reference: NDArray[Any]) -> tuple[float, float]:
+def _feature_figures(found: NDArray[Any], reference: NDArray[Any], every: int) -> tuple[float, float]:
     """Relative L2 and cosine of the two, as vectors; the worst possible values for NaN or infinity."""
-    a, b = found.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
-    if not np.isfinite(a).all():
+    if not np.isfinite(found).all():
         return float("inf"), -1.0
+    a, b = found.astype(np.float64).ravel()[::every], reference.astype(np.float64).ravel()
     length = float(np.linalg.norm(b)) or 1.0
     return float(np.linalg.norm(a - b)) / length, float(a @ b) / (float(np.linalg.norm(a)) * length or 1.0)

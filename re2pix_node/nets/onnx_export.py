@@ -1,6 +1,7 @@
 """From PyTorch modules to a bundle: the graphs, and PyTorch's outputs as the proof that engines must reproduce."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import logging
@@ -22,6 +23,9 @@ from re2pix_node.errors import BundleError
 # Not the newest: OpenVINO 2025.4 does not read the GridSample of opset 20.
 OPSET = 18
 GRAPH_BYTES_MAX = 2**31 - 2**20  # protobuf's limit, minus the rest of the graph
+ROUNDING_MAX = 1e-3  # relative L2; float16 costs 2e-4, unless weights are outside its range
+# Of features in proofs: 61 is prime, so the sample covers all channels and cells of usual sizes.
+EVERY = 61
 FORECAST_OUTPUTS = ("features", "labels", "confidence")
 
 
@@ -55,8 +59,12 @@ def export_bundle(
     frames: NDArray[np.uint8],
     replace: bool = False,
     renderer: nn.Module | None = None,
+    round_weights: bool = True,
 ) -> Bundle:
     """Writes a bundle of modules on the CPU. `frames`, u8 [T, H, W, 3], oldest first, make its proof.
+
+    With `round_weights`, rounds the modules' weights to float16 first, so that they take half the space: the proof is
+    that of the rounded weights.
 
     encoder: frame u8 [1, H, W, 3] -> features [1, h, w, C]
     forecaster: context_0 .. context_{T-1}, each as features -> features [S, K, h, w, C], labels and confidence
@@ -66,13 +74,17 @@ def export_bundle(
     """
     for module in filter(None, (encoder, forecaster, renderer)):
         _refuse_giant(module)
+        if round_weights:
+            _round_weights(module)
+    manifest = dataclasses.replace(manifest, proof=dataclasses.replace(manifest.proof, every=EVERY))
     pictures = [torch.from_numpy(np.ascontiguousarray(frame[None])) for frame in frames]
     with torch.inference_mode():
-        context = {f"context_{i}": encoder.eval()(picture) for i, picture in enumerate(pictures)}
+        seen = [encoder.eval()(picture) for picture in pictures]
+        context = {f"context_{i}": _coarse(features) for i, features in enumerate(seen)}
         outputs = dict(zip(FORECAST_OUTPUTS, forecaster.eval()(*context.values()), strict=True))
     proof = {
         "encode.frame": pictures[-1],
-        "encode.features": context[f"context_{len(pictures) - 1}"],
+        "encode.features": seen[-1],
         **{f"forecast.{name}": tensor for name, tensor in (context | outputs).items()},
     }
     graphs = {
@@ -83,7 +95,8 @@ def export_bundle(
         inputs = _drawn_from(manifest, outputs["features"], pictures[-1]) | context
         with torch.inference_mode():
             image = renderer.eval()(*inputs.values())
-        proof |= {"render.noise": inputs["noise"], "render.image": image.round().clamp(0, 255).to(torch.uint8)}
+        proof |= {f"render.{name}": inputs[name] for name in ("features", "noise")}
+        proof["render.image"] = image.round().clamp(0, 255).to(torch.uint8)
         graphs["render"] = exported(renderer, inputs, ["image"])
     return write_bundle(path, manifest, graphs, {name: tensor.numpy() for name, tensor in proof.items()}, replace)
 
@@ -92,11 +105,26 @@ def _drawn_from(manifest: Manifest, features: Tensor, frame: Tensor) -> dict[str
     """Inputs of the proof's picture besides the context: the last horizon, and random noise."""
     assert manifest.render is not None
     return {
-        "features": features[:1, -1],
+        "features": _coarse(features[:1, -1]),
         "frame": frame,
         "horizon": torch.tensor([len(manifest.time.horizons) - 1.0]),
-        "noise": torch.randn(1, manifest.render.noise, generator=torch.Generator().manual_seed(0)),
+        "noise": _coarse(torch.randn(1, manifest.render.noise, generator=torch.Generator().manual_seed(0))),
     }
+
+
+def _coarse(features: Tensor) -> Tensor:
+    """Rounded to about their deviation: as good an input as any, and a small file."""
+    step = float(features.float().std().clamp(min=1e-6).log2().round().exp2())
+    return (features / step).round() * step
+
+
+def _round_weights(module: nn.Module) -> None:
+    """To what float16 holds, except where it costs too much."""
+    with torch.no_grad():
+        for weights in module.parameters():
+            rounded = weights.half().to(weights.dtype)
+            if (rounded - weights).norm() <= ROUNDING_MAX * weights.norm():
+                weights.copy_(rounded)
 
 
 def _refuse_giant(module: nn.Module) -> None:

@@ -117,7 +117,9 @@ def _attempt(
 def _proof_inputs(bundle: Bundle, proof: Mapping[str, NDArray[Any]]) -> Arrays:
     """The last horizon of the proof's forecast."""
     return {
-        "features": proof["forecast.features"][:1, -1],
+        "features": proof["forecast.features"][:1, -1]
+        if bundle.manifest.proof.every == 1
+        else proof["render.features"],
         "frame": proof["encode.frame"],
         "horizon": np.array([len(bundle.manifest.time.horizons) - 1], np.float32),
         "noise": proof["render.noise"],

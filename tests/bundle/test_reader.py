@@ -14,12 +14,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from re2pix_node.bundle.manifest import manifest_text, parse_manifest
 from re2pix_node.bundle.reader import Bundle, read_bundle, render_signature, signatures
 from re2pix_node.bundle.writer import write_bundle
 from re2pix_node.engines.session import open_engine
-from re2pix_node.errors import BundleError
+from re2pix_node.errors import BundleError, EngineError
+from re2pix_node.render import renderer
 from tests.support.tiny_bundle import encode_graph, forecast_graph, make_tiny_bundle, reference_proof, tiny_manifest
 
 
@@ -118,6 +120,8 @@ def test_a_graph_that_vanishes_after_reading_is_named(copy: Path) -> None:
         (lambda m: m["graphs"]["encode"].update(sha256="abc"), "64 lower-case hex digits"),
         (lambda m: m["graphs"].pop("forecast"), "graphs: the field 'forecast' is missing"),
         (lambda m: m["proof"].update(cosine=1.5), "cosine must lie from 0 to 1"),
+        (lambda m: m["proof"].update(every=0), "every must be at least 1, is 0"),
+        (lambda m: m["proof"].update(every=8), "'encode.features' has 32896 bytes, float32 [1024] needs 4096"),
         (lambda m: m.update(samples=0), "samples must be at least 1"),
         (lambda m: m["features"].update(channels=17), "'encode.features' has 32896 bytes, float32 [1, 16, 32, 17]"),
         (lambda m: m["features"].update(height=32, width=16), "'encode.features' is float32 [1, 16, 32, 16]"),
@@ -195,6 +199,25 @@ def test_a_wrong_render_field_is_named(drawing: Bundle, tmp_path: Path, edit, ex
     path = Path(shutil.copytree(drawing.path, tmp_path / "copy"))
     edit_manifest(path, edit)
     assert expected in refusal(path)
+
+
+def test_a_proof_of_a_sample_of_the_features_judges_like_a_whole_one(tmp_path: Path) -> None:
+    manifest = tiny_manifest(render=True, warmth=True)
+    whole = make_tiny_bundle(tmp_path / "whole", manifest)
+    sampled = dataclasses.replace(manifest, proof=dataclasses.replace(manifest.proof, every=7))
+    proof = whole.proof() | {"render.features": whole.proof()["forecast.features"][:1, -1]}
+    graphs = {name: onnx.load_from_string(whole.graph(name)) for name in ("encode", "forecast", "render")}
+    bundle = write_bundle(tmp_path / "sampled", sampled, graphs, proof)
+    for name in ("forecast.features", "forecast.warmth"):
+        np.testing.assert_array_equal(bundle.proof()[name], proof[name].ravel()[::7])
+    shutil.rmtree(tmp_path / "whole")  # nothing is taken from there
+    assert open_engine(bundle, "onnxruntime")[1][-1].proof.relative_l2 < 1e-5
+    assert all(attempt.graph for attempt in renderer.attempts(bundle) if attempt.name != "tensorrt")
+    changed = graphs["encode"].graph.initializer[-1]
+    changed.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(changed) * 1.1, changed.name))
+    wrong = write_bundle(tmp_path / "wrong", sampled, graphs, proof)
+    with pytest.raises(EngineError, match="relative L2"):
+        open_engine(wrong, "onnxruntime")
 
 
 @pytest.mark.parametrize(
@@ -340,6 +363,25 @@ class TestWriter:
         with pytest.raises(BundleError, match=expected):
             write_bundle(tmp_path / "b", manifest, graphs, proof)
         assert list(tmp_path.iterdir()) == []
+
+    def test_weights_are_stored_in_half_only_where_that_loses_nothing(self, tmp_path: Path) -> None:
+        """In all else the graph stays what it was."""
+        manifest = tiny_manifest()
+        graphs = {"encode": encode_graph(manifest), "forecast": forecast_graph(manifest)}
+        proof = reference_proof(manifest, graphs)
+        model = graphs["encode"]
+        values = np.arange(2048, dtype=np.float32)
+        kept = {"exact": values, "inexact": values + 1 / 3, "large": values * 1e6, "small": values[:100]}
+        model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in kept.items())
+        inputs, outputs = list(model.graph.input), list(model.graph.output)
+        bundle = write_bundle(tmp_path / "b", manifest, graphs, proof)
+        graph = onnx.load_from_string(bundle.graph("encode")).graph
+        stored = {tensor.name: tensor for tensor in graph.initializer}
+        assert {name for name, tensor in stored.items() if tensor.data_type == TensorProto.FLOAT16} == {"exact.stored"}
+        np.testing.assert_array_equal(numpy_helper.to_array(stored["exact.stored"]), values)
+        assert graph.node[0] == helper.make_node("Cast", ["exact.stored"], ["exact"], to=TensorProto.FLOAT)
+        assert (list(graph.input), list(graph.output)) == (inputs, outputs)
+        assert open_engine(bundle, "onnxruntime")[1][-1].proof.relative_l2 < 1e-5
 
 
 def test_signatures_follow_the_manifest() -> None:

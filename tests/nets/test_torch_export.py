@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from re2pix_node.bundle.manifest import FeatureSpec, LabelSpec
+from re2pix_node.bundle.manifest import FeatureSpec, LabelSpec, Manifest
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.bundle.writer import OPSET_MAX, write_bundle
 from re2pix_node.engines.session import open_engine
@@ -63,6 +63,15 @@ class Forecaster(nn.Module):
         return features, labels[None], (confidence * 255).to(torch.uint8)[None]
 
 
+def from_torch_manifest() -> Manifest:
+    return dataclasses.replace(
+        tiny_manifest(HEIGHT, WIDTH),
+        name="from-torch",
+        features=FeatureSpec(HEIGHT // PATCH, WIDTH // PATCH, CHANNELS, "float32"),
+        labels=LabelSpec(HEIGHT // PATCH * 4, WIDTH // PATCH * 4, CLASSES),
+    )
+
+
 def exported(model: nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str], path: Path) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -94,12 +103,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         "encode.features": context["context_3"].numpy(),
         **{f"forecast.{name}": tensor.numpy() for name, tensor in (context | outputs).items()},
     }
-    manifest = dataclasses.replace(
-        tiny_manifest(HEIGHT, WIDTH),
-        name="from-torch",
-        features=FeatureSpec(HEIGHT // PATCH, WIDTH // PATCH, CHANNELS, "float32"),
-        labels=LabelSpec(HEIGHT // PATCH * 4, WIDTH // PATCH * 4, CLASSES),
-    )
+    manifest = from_torch_manifest()
     graphs = {
         "encode": exported(encoder, {"frame": frames[-1]}, ["features"], folder / "encode.onnx"),
         "forecast": exported(forecaster, context, list(outputs), folder / "forecast.onnx"),

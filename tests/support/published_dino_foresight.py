@@ -48,8 +48,6 @@ def main() -> None:
     if not bundle.exists():
         arguments = ["--checkpoint", checkpoint, "--head", head, "-o", bundle]
         assert re2pix(["import", "dino-foresight", *map(str, arguments)]) == 0
-    proof = read_bundle(bundle).proof()
-    report("PyTorch", proof["encode.features"], proof["forecast.features"], proof["forecast.labels"], published)
     for name in options.engines:
         engine, attempts = open_engine(read_bundle(bundle), name, "fp32")
         print(attempts[-1])

@@ -32,16 +32,22 @@ def for_tensorrt(data: bytes, precision: str) -> bytes:
     _bytes_at_the_edges(model.graph)
     if precision in HALF_TYPES:
         _Halving(model.graph, HALF_TYPES[precision]).apply()
+    _drop_unused_weights(model.graph)
     return bytes(model.SerializeToString())
 
 
 def _constants_as_initialisers(graph: onnx.GraphProto) -> None:
+    """Constant nodes, and weights that are stored in half precision, as float32 again."""
+    stored = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     kept = []
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensor = graph.initializer.add()
             tensor.CopyFrom(node.attribute[0].t)
             tensor.name = node.output[0]
+        elif node.op_type == "Cast" and node.input[0] in stored and node.attribute[0].i == FLOAT:
+            values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
+            graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
         else:
             kept.append(node)
     _replace_nodes(graph, kept)
@@ -96,7 +102,6 @@ class _Halving:
                 self._switch(node, [name for name in node.input if name in self.halves], FLOAT)
                 self.nodes.append(node)
         _replace_nodes(self.graph, self.nodes)
-        self._drop_unused()
 
     def _follows(self, node: onnx.NodeProto) -> bool:
         """Whether a light node has inputs in half precision and none in full precision."""
@@ -128,11 +133,12 @@ class _Halving:
                     self.nodes.append(helper.make_node("Cast", [name], [self.casts[name]], to=to))
         _rename(node, {name: self.casts[name] for name in names}, outputs=False)
 
-    def _drop_unused(self) -> None:
-        used = {name for node in self.graph.node for name in node.input}
-        kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
+
+def _drop_unused_weights(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _halved(tensor: onnx.TensorProto, name: str, half: int) -> onnx.TensorProto:

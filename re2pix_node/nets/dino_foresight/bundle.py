@@ -56,7 +56,9 @@ def import_dino_foresight(checkpoint: Path, head: Path, output: Path, name: str,
     except ValueError as error:
         raise BundleError(f"{output}: {error}: give another one with --name") from None
     frames = proof_frames(manifest.time.context, *parts.image_size)
-    return export_bundle(output, manifest, Encoder(parts), Forecaster(parts, HORIZONS), frames, replace)
+    networks = Encoder(parts), Forecaster(parts, HORIZONS)
+    # Not rounded: the bundle gives what the published files give.
+    return export_bundle(output, manifest, *networks, frames, replace, round_weights=False)
 
 
 def dino_foresight_manifest(name: str, parts: DinoForesight) -> Manifest:

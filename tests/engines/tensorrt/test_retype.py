@@ -126,6 +126,22 @@ def test_a_weight_that_is_used_in_both_types_and_an_output_that_is_used_further(
     assert set(tensors.values()) == {TensorProto.FLOAT, TensorProto.FLOAT16}
 
 
+@pytest.mark.parametrize(("precision", "kind"), [("fp32", TensorProto.FLOAT), ("fp16", TensorProto.FLOAT16)])
+def test_weights_that_are_stored_in_half_are_constants_of_the_precision(precision: str, kind: int) -> None:
+    """TensorRT would read a Cast of them as something to compute, and fuse nothing with it."""
+    w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float16)
+    nodes = [
+        helper.make_node("Cast", ["w.stored"], ["w"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    edges = {"x": (TensorProto.FLOAT, [64, 64])}, {"y": (TensorProto.FLOAT, [64, 64])}
+    data = for_tensorrt(model(nodes, {"w.stored": w}, *edges), precision)
+    graph = onnx.load_from_string(data).graph
+    assert [tensor.data_type for tensor in graph.initializer] == [kind]
+    assert graph.initializer[0].name in next(node for node in graph.node if node.op_type == "MatMul").input
+    np.testing.assert_allclose(by_onnxruntime(data, {"x": np.eye(64, dtype=np.float32)})["y"], w, atol=1e-3)
+
+
 def test_bf16_weights_are_rounded_to_the_nearest() -> None:
     w = np.random.default_rng(0).standard_normal((64, 64), np.float32)
     x = np.eye(64, dtype=np.float32)
