@@ -18,7 +18,7 @@ from re2pix_node.evaluation.table import cell, wrapped
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.decode import Picture
 from re2pix_node.pipeline.preview import save_picture
-from re2pix_node.training.progress import Progress
+from re2pix_node.training.progress import progress_bar
 from re2pix_node.training.run_folder import read_run_folder
 
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "miou": "mIoU"}
@@ -33,14 +33,14 @@ def score(options: argparse.Namespace) -> None:
     lpips = Lpips(options.lpips, options.lpips_weights)
     painter = Painter(read_run_folder(options.run_folder), options.sampling, options.guidance)
     clips = [clip for path in options.data for clip in open_clips(path)]
-    progress = Progress("rendering: clip", len(clips))
     judged = []
-    for clip in clips:
-        tally = judge_clip(painter, lpips, clip, options.every, options.last, fvd)
-        progress.add(1, clip.name)
-        if tally.samples:
-            judged.append(tally)
-    progress.close()
+    with progress_bar("rendering", "clip", len(clips)) as progress:
+        for clip in clips:
+            progress.set_postfix_str(clip.name, refresh=False)
+            tally = judge_clip(painter, lpips, clip, options.every, options.last, fvd)
+            progress.update()
+            if tally.samples:
+                judged.append(tally)
     if not judged:
         raise Re2pixError("the footage has no context with a future behind it: see docs/data.md")
     result = {

@@ -123,7 +123,7 @@ class _Records(StreamReader):
 
 
 class _BoundedFile(io.BufferedReader):
-    """Refuses reads beyond the file: mcap trusts every length in it."""
+    """Refuses reads beyond the file: mcap trusts every length in it, and returns a cut message as if it were whole."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))

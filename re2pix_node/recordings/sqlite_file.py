@@ -86,7 +86,10 @@ class SqliteFile:
 
 
 class _WholePages(apsw.VFS):
-    """Hides the incomplete page at the end of a database file, which SQLite would fill with zeros and trust."""
+    """Hides the incomplete page at the end of a database file, which SQLite would fill with zeros and trust.
+
+    Python's own sqlite3 cannot do this; it would return messages that end in zeros.
+    """
 
     name = "re2pix-whole-pages"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from re2pix_node.bundle.manifest import NANOSECONDS, UNLABELLED
 from re2pix_node.common.atomic_write import remove, write_beside
@@ -23,7 +24,7 @@ from re2pix_node.footage.clips import open_clips
 from re2pix_node.footage.label_space import Group, LabelSpace, Mask
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.training.frame_encoder import FrameEncoder
-from re2pix_node.training.progress import Progress
+from re2pix_node.training.progress import progress_bar
 from re2pix_node.training.run_file import BackboneSpec, DataEntry
 
 META = "meta.json"
@@ -109,21 +110,20 @@ class FeatureCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         frames = sum(len(job.kept) for job in todo)
         self._encoder.expect(frames)
-        progress = Progress("encoding: frame", frames)
-        while todo:
-            left = [job for job in todo if not self._try(job, progress)]
-            if len(left) == len(todo):  # other processes are encoding all of them
-                time.sleep(WAIT)
-            todo = left
-        progress.close()
+        with progress_bar("encoding", "frame", frames) as progress:
+            while todo:
+                left = [job for job in todo if not self._try(job, progress)]
+                if len(left) == len(todo):  # other processes are encoding all of them
+                    time.sleep(WAIT)
+                todo = left
 
-    def _try(self, job: _Job, progress: Progress) -> bool:
+    def _try(self, job: _Job, progress: "tqdm[object]") -> bool:
         """Encode this clip; return False if another process is encoding it."""
         with _alone(job.path.with_name(f".lock-{job.path.name}")) as alone:
             if not alone:
                 return False
             if job.is_done:
-                progress.add(len(job.kept))
+                progress.update(len(job.kept))
                 return True
             for rest in job.path.parent.glob(f".partial-*-{job.path.name}"):  # left by a process that was killed
                 remove(rest)
@@ -132,7 +132,7 @@ class FeatureCache:
                 self._encode(job, folder, progress)
         return True
 
-    def _encode(self, job: _Job, folder: Path, progress: Progress) -> None:
+    def _encode(self, job: _Job, folder: Path, progress: "tqdm[object]") -> None:
         clip, spec = job.clip, self._backbone
         features = None
         with closing(clip.frames(job.kept)) as frames:
@@ -151,7 +151,8 @@ class FeatureCache:
                     features = np.lib.format.open_memmap(folder / "features.npy", "w+", np.float16, shape)
                 features[start : start + count] = found
                 self.encoded += count
-                progress.add(count, clip.name)
+                progress.set_postfix_str(clip.name, refresh=False)
+                progress.update(count)
         assert features is not None
         features.flush()
         labelled = self._write_labels(job, folder)

@@ -6,6 +6,7 @@
 import contextlib
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from re2pix_node.errors import TrainingError
-from re2pix_node.training.progress import Progress
+from re2pix_node.training.progress import progress_bar
 from re2pix_node.training.run_file import Optimisation
 from re2pix_node.training.stored import append_line, read_stored, shorten_log, store, sweep
 
@@ -88,7 +90,7 @@ class _Loop:
     def run(self) -> dict[str, float]:
         self._resume()
         figures: dict[str, float] = {}
-        with self._signals(), ThreadPoolExecutor(1) as pool, contextlib.closing(self._progress()) as progress:
+        with self._signals(), ThreadPoolExecutor(1) as pool, self._progress() as progress:
             upcoming = pool.submit(self._batch, self._step + 1)
             saved = time.monotonic()
             while self._step < self._settings.steps:
@@ -96,10 +98,12 @@ class _Loop:
                 upcoming = pool.submit(self._batch, self._step + 2)
                 logged = self._train_step(batch)
                 self._step += 1
-                progress.add(1, _text(logged))
+                progress.set_postfix_str(_text(logged), refresh=False)
+                progress.update()
                 if self._step % self._settings.val_every == 0 or self._step == self._settings.steps:
                     figures = self._validate()
-                    progress.say(f"{self._task.name} step {self._step}: {_text(figures)}")
+                    if not progress.disable:
+                        progress.write(f"{self._task.name} step {self._step}: {_text(figures)}", file=sys.stderr)
                     self._log(logged, figures)
                 elif self._step % 50 == 0:
                     self._log(logged, {})
@@ -112,8 +116,8 @@ class _Loop:
         self._take_average()
         return figures
 
-    def _progress(self) -> Progress:
-        return Progress(f"{self._task.name}: step", self._settings.steps, self._step)
+    def _progress(self) -> "tqdm[object]":
+        return progress_bar(self._task.name, "step", self._settings.steps, self._step)
 
     def _batch(self, step: int) -> Batch:
         if step > self._settings.steps:

@@ -15,7 +15,7 @@ from re2pix_node.imaging.geometry import Picture, fit_frame
 from re2pix_node.nets.backbone import Backbone
 from re2pix_node.nets.features import FeatureBasis, raw_channels, raw_features
 from re2pix_node.training.frame_encoder import FrameEncoder, load_backbone
-from re2pix_node.training.progress import Progress
+from re2pix_node.training.progress import progress_bar
 from re2pix_node.training.run_file import BackboneSpec, DataEntry, RunFile
 
 DEAD = 1e-3  # channels that vary less than this share of the usual are not scaled up to the size of the others
@@ -67,11 +67,10 @@ def learn_basis(spec: RunFile) -> FeatureBasis:
     encoder = FrameEncoder(module, backbone.height, backbone.width)
     encoder.expect(spec.pca.frames)
     moments = Moments(raw)
-    progress = Progress("pca: frame", spec.pca.frames)
-    for frame in drawn_frames(spec.data.train, spec.pca.frames, backbone):
-        moments.add(encoder(frame[None]).reshape(-1, raw))
-        progress.add(1)
-    progress.close()
+    with progress_bar("pca", "frame", spec.pca.frames) as progress:
+        for frame in drawn_frames(spec.data.train, spec.pca.frames, backbone):
+            moments.add(encoder(frame[None]).reshape(-1, raw))
+            progress.update()
     return basis_of(moments, spec.pca.channels, backbone)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from re2pix_node.errors import TrainingError
 from re2pix_node.training import loop
 from re2pix_node.training.loop import Batch, StoppedError, Sums, train
-from re2pix_node.training.progress import Progress, duration
+from re2pix_node.training.progress import progress_bar
 from re2pix_node.training.run_file import Optimisation
 from re2pix_node.training.stored import read_stored
 
@@ -223,37 +223,23 @@ def steps_in_log_so_far(folder: Path) -> list[int]:
     return [int(step) for step in re.findall(r'"step": (\d+),', (folder / "log.jsonl").read_text())]
 
 
-class Screen:
-    def __init__(self, terminal: bool) -> None:
-        self.text, self._terminal = "", terminal
-
-    def isatty(self) -> bool:
-        return self._terminal
-
-    def write(self, text: str) -> None:
-        self.text += text
-
-    def flush(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_says_how_long_it_will_take(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    screen = Screen(terminal)
-    progress = Progress("frame", 100, done=40, stream=screen)  # type: ignore[arg-type]
-    for _ in range(10):
-        now[0] += 31
-        progress.add(3, "clip")
-    assert "frame 70/100, 0.1 a second, 5 min left, clip" in screen.text
-    assert screen.text.count("\n") == (0 if terminal else 10)
-    progress.say("done")
-    assert screen.text.endswith("done\n")
-
-
-def test_durations_are_read_at_a_glance() -> None:
-    assert [duration(s) for s in (5, 99, 100, 5900, 9000)] == ["5 s", "99 s", "2 min", "98 min", "2 h 30 min"]
+def test_without_a_terminal_progress_is_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress_bar("encoding", "frame", 100, done=40) as progress:
+        progress.mininterval = 0
+        progress.set_postfix_str("clip", refresh=False)
+        progress.update(30)
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("encoding 40/100 [00:00<?")
+    assert second.startswith("encoding 70/100 [")
+    assert second.endswith("frame/s, clip]")
+    assert last.startswith("encoding 70/100 [")
+    for silent in ({"done": 100}, {"done": 0, "RANK": "1"}):
+        monkeypatch.setenv("RANK", silent.get("RANK", "0"))
+        with progress_bar("encoding", "frame", 100, done=silent["done"]) as progress:
+            progress.update()
+    assert capsys.readouterr().err == ""
 
 
 SHARED = """

@@ -13,7 +13,7 @@ from re2pix_node.footage.clip import Clip
 from re2pix_node.footage.clips import open_clips
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.progress import Progress
+from re2pix_node.training.progress import progress_bar
 from re2pix_node.training.run_file import BackboneSpec, DataEntry
 
 FILE = "pictures.npy"
@@ -33,11 +33,11 @@ def clip_pictures(
         ]
         jobs += [(*each, cached) for each, cached in zip(opened, of_entry, strict=True)]
     todo = [job for job in jobs if not (job[2].path / FILE).is_file()]
-    progress = Progress("pictures: frame", sum(len(cached.stamps) for *_, cached in todo))
-    for clip, mirrored, cached in todo:
-        _write(clip, mirrored, cached, backbone)
-        progress.add(len(cached.stamps), cached.name)
-    progress.close()
+    with progress_bar("pictures", "frame", sum(len(cached.stamps) for *_, cached in todo)) as progress:
+        for clip, mirrored, cached in todo:
+            _write(clip, mirrored, cached, backbone)
+            progress.set_postfix_str(cached.name, refresh=False)
+            progress.update(len(cached.stamps))
     return [np.load(cached.path / FILE, mmap_mode="r") for *_, cached in jobs]
 
 
