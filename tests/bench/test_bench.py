@@ -145,8 +145,8 @@ def test_an_engine_that_cannot_be_loaded_says_why(tiny: Bundle) -> None:
 def test_processes_end_with_one_that_is_killed(tiny: Bundle) -> None:
     code = f"""
 import os, pathlib, signal
-from re2pix_node.bench.worker import Task, Worker
-print(Worker(Task(pathlib.Path({str(tiny.path)!r}), "onnxruntime", "fp32", 1)).pid, flush=True)
+from re2pix_node.bench.worker import BenchTask, Worker
+print(Worker(BenchTask(pathlib.Path({str(tiny.path)!r}), "onnxruntime", "fp32", 1)).pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True)

@@ -13,6 +13,8 @@ from re2pix_node.engines.openvino import RUNTIME as OPENVINO
 from re2pix_node.engines.proof import prove
 from re2pix_node.errors import Re2pixError
 
+pytestmark = pytest.mark.long  # two exports as wide as the real ones
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
@@ -42,7 +44,7 @@ def test_one_that_was_made_before_takes_no_torch(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(Re2pixError, match=r"takes torch: pip install torch, or make it .* copy the folder ") as error:
+    with pytest.raises(Re2pixError, match=r"needs torch: pip install torch, or create it .* copy the folder ") as error:
         official_bundle(SIZES[0])
     folder = Path(str(error.value).rpartition(" ")[2])
     folder.parent.mkdir(parents=True)

@@ -35,7 +35,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("capability", "precision"), [("8.6", "fp16"), ("8.6", "fp32"), ("8.9", "fp16"), ("8.9", "bf16")]
+    ("capability", "precision"),
+    [
+        ("8.6", "fp16"),
+        *(
+            pytest.param(*other, marks=pytest.mark.long)
+            for other in (("8.6", "fp32"), ("8.9", "fp16"), ("8.9", "bf16"))
+        ),
+    ],
 )
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_bundles_build(folder: Path, name: str, capability: str, precision: str) -> None:
@@ -48,6 +55,7 @@ def test_shipped_bundles_build(folder: Path, name: str, capability: str, precisi
         assert path.stat().st_size > (0.9 if precision == "fp32" else 0.5) * weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("graph", ["encode", "forecast"])
 def test_the_official_configuration_builds(folder: Path, tmp_path: Path, graph: str) -> None:
     """At its full size, which takes 6 GiB."""
