@@ -20,7 +20,7 @@ CONTEXT_MAX = 64
 DIGITS_MAX = 20  # digits of an integer; larger ones cost time and cannot be printed
 DEPTH_MAX = 32  # nesting of lists and mappings; deeper ones cost time and overflow the stack
 NANOSECONDS = 1_000_000_000
-# Names of optional outputs that would be mistaken for others.
+# Names that an optional output must not have, because they mean other outputs.
 NOT_OPTIONAL = ("features", "labels", "confidence", "segmentation", "image", "preview", "camera_info")
 OUTPUT_DTYPES = ("float32", "float16", "uint8")
 
@@ -183,12 +183,12 @@ class ProofSpec:
 
 @dataclass(frozen=True)
 class OptionalOutput:
-    """An output of the forecast graph beside features, labels and confidence."""
+    """An output of the forecast graph besides features, labels and confidence."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]  # of one horizon
-    relative_l2: float  # of an engine's values to those of the proof, at most
+    relative_l2: float  # maximum relative L2 distance of an engine's values from the proof
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None, f"name has odd characters: '{self.name}'")

@@ -25,7 +25,7 @@ class ForecastArrays:
 
 
 def forecast_arrays(outputs: Arrays) -> ForecastArrays:
-    """The outputs of the forecast graph, from its dictionary, which is used up."""
+    """The outputs of the forecast graph, from its dictionary, which is emptied."""
     return ForecastArrays(outputs.pop("features"), outputs.pop("labels"), outputs.pop("confidence"), outputs)
 
 

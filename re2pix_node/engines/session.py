@@ -149,7 +149,7 @@ class EngineSession:
             wanted = [precision for precision in offered if self._precision in ("auto", precision)]
             try:
                 is_ready = not (wanted and self._background) or self._is_ready(runtime, wanted[0])
-            except Exception as error:  # the cache of built engines may be out of reach
+            except Exception as error:  # the cache of built engines may be unreadable
                 self._pass_over(runtime, self._precision, one_line(error))
                 continue
             if is_ready:

@@ -117,7 +117,7 @@ def image_message(types: MessageTypes, picture: NDArray[np.uint8], header: Any) 
 
 
 def pixels_message(types: MessageTypes, pixels: NDArray[Any], encoding: str, header: Any) -> Any:
-    """An Image of an array [height, width] or [height, width, channels], of the type that its encoding says."""
+    """An Image of an array [height, width] or [height, width, channels], with the type of its encoding."""
     height, width = pixels.shape[:2]
     return types.image(
         header=header,

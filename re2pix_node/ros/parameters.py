@@ -17,7 +17,7 @@ from re2pix_node.imaging.geometry import FITS
 from re2pix_node.pipeline.outputs import published_kinds
 
 TRANSPORTS = ("raw", "compressed")
-VIEWS = ("preview", "camera_info")  # outputs that are of no horizon
+VIEWS = ("preview", "camera_info")  # outputs that belong to no horizon
 
 
 class When(enum.Enum):
