@@ -1,1 +1,1 @@
-"""The family `mover`: learns flow from exact flow, moves features and labels along it, and mends what moves badly."""
+"""The family `mover`: learns flow from exact flow, moves features and labels along it, and corrects them."""

@@ -1,4 +1,4 @@
-"""Where each cell was in an earlier frame: a small network that compares descriptors on two grids, then looks again."""
+"""Finds the place of each cell in an earlier frame: a small network compares descriptors on two grids, then refines."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from re2pix_node.nets.features import SUB
 from re2pix_node.nets.nano.motion import RADIUS, Compare, warp
 
 DESCRIPTOR = 32
-FINE = 24  # channels of what is seen of the picture on the fine grid, two cells a cell
+FINE = 24  # channels of the picture on the fine grid, which has 2 x 2 cells for each cell
 FOUND = (2 * RADIUS + 1) ** 2
 
 
@@ -27,7 +27,7 @@ class MoverBlock(nn.Module):
 
 
 class FrameDescriber(nn.Module):
-    """A frame as descriptors of its cells, and what is seen of its picture on the fine grid."""
+    """Descriptors of a frame's cells, and its picture on the fine grid."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FrameDescriber(nn.Module):
 
 
 class FlowNet(nn.Module):
-    """Finds where the content of each cell of a frame was in another frame."""
+    """Finds the place of each cell's content in another frame."""
 
     def __init__(self, grid: tuple[int, int], width: int, depth: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class FlowNet(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, now: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Descriptors [n, DESCRIPTOR, h, w] of both -> first flow, flow, and what is known [n, width // 2, h, w]."""
+        """Descriptors [n, DESCRIPTOR, h, w] of both -> first flow, flow, and the evidence [n, width // 2, h, w]."""
         small = [functional.avg_pool2d(x, 2) for x in (now, other)]
         near = functional.gelu(self.fine(torch.cat([self.compare_fine(now, other), now], 1)))
         x = self.blocks(self.merge(near) + self.coarse(self.compare_coarse(*small)) + self.place)

@@ -18,7 +18,7 @@ PAST = 2  # flows between the newest frames, from which motion is predicted
 @dataclass(frozen=True)
 class MoverOptions:
     channels: int  # of the features that are forecast
-    carried: int  # channels of the small picture behind them
+    carried: int  # channels of the small picture after them
     height: int  # of the grid, in cells
     width: int
     context: int
@@ -40,12 +40,12 @@ class MoverOptions:
 
 @dataclass
 class MoverForecast:
-    """What the forecaster says, and what it found on the way, which is trained as well."""
+    """The forecaster's outputs, and its intermediate results, which are trained too."""
 
     features: Tensor  # [n, K, C, h, w]
     moved: Tensor  # [n, K, C, h, w], the newest features along the displacements
     displacements: Tensor  # [n, K, 2, h, w], in cells
-    flows: list[Tensor]  # of the newest pairs, first and second look: [n, 2, h, w]
+    flows: list[Tensor]  # of the newest pairs, first and refined: [n, 2, h, w]
     now: Tensor  # [n, classes, 2 h, 2 w], logits
     opinions: Tensor  # [n, K, classes, 2 h, 2 w], logits of the head on the forecast features
     labels: Tensor  # [n, K, classes, 2 h, 2 w], log probabilities of both opinions together
@@ -53,7 +53,7 @@ class MoverForecast:
 
 
 class MoverMotion(nn.Module):
-    """From the flows of the past to where the content of each future cell is in the newest frame."""
+    """From past flows to the place of each future cell's content in the newest frame."""
 
     def __init__(self, o: MoverOptions) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ class MoverMotion(nn.Module):
         self.register_buffer("steps", torch.tensor(o.horizons, dtype=torch.float32).view(1, -1, 1, 1, 1), False)
 
     def forward(self, features: Tensor, flows: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """[n, C, h, w], [n, 2, 2, h, w] and [n, 2, k, h, w], newest first -> [n, K, 2, h, w] and what is known."""
+        """[n, C, h, w], [n, 2, 2, h, w] and [n, 2, k, h, w], newest first -> [n, K, 2, h, w] and the evidence."""
         newest, before = flows.unbind(1)
-        # What is at a cell now was elsewhere a frame before; its motion then is looked up there.
+        # The content of a cell was elsewhere one frame before; its motion at that time is sampled there.
         before = warp(before, newest)
         reach = self.steps * newest[:, None]
-        # The content of a future cell comes from where it is now, and moves as it moves there.
+        # The content of a future cell comes from its present place, and moves as it moves there.
         start = torch.stack(
             [k * warp(newest, d) for k, d in zip(self.steps.flatten(), reach.unbind(1), strict=True)], 1
         )
@@ -89,7 +89,7 @@ class MoverMotion(nn.Module):
 
 
 class OpinionGate(nn.Module):
-    """Between the labels of now, moved on, and the head's reading of the forecast: which is right where."""
+    """Decides at each place between the moved labels of now and the head's labels of the forecast."""
 
     def __init__(self, classes: int, known: int, width: int = 32) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class MoverForecaster(nn.Module):
         self.flow = FlowNet((o.height, o.width), o.flow_width, o.flow_depth)
         self.motion = MoverMotion(o)
         half = o.motion_width // 2
-        # Four cells to a token: attention over all of them costs a sixteenth.
+        # Four cells per token: attention over all tokens then costs a sixteenth.
         self.enter = nn.Conv2d((2 + ahead) * o.channels + 2 * ahead + half, o.hidden, 2, stride=2)
         self.place = nn.Parameter(torch.zeros(1, o.hidden, o.height // 2, o.width // 2))
         blocks = [layer for _ in range(o.depth) for layer in (NanoAttention(o.hidden, o.heads), MoverBlock(o.hidden))]
@@ -132,7 +132,7 @@ class MoverForecaster(nn.Module):
         self.gate = OpinionGate(o.classes, 32)
 
     def read(self, frames: Tensor) -> Tensor:
-        """[n, h, w, channels + carried] -> logits of what is there now [n, classes, 2 h, 2 w]."""
+        """[n, h, w, channels + carried] -> logits of the present labels [n, classes, 2 h, 2 w]."""
         planes = frames.permute(0, 3, 1, 2)
         features, picture = planes[:, : self.options.channels], planes[:, self.options.channels :]
         return self.head(features, self.describe(features, picture)[1])
@@ -159,7 +159,7 @@ class MoverForecaster(nn.Module):
         said = moved + change
         about = functional.pixel_shuffle(self.known(x), 2)
         now = self.head(newest, fine)
-        # Labels and edges move on the fine grid. Where an edge will be is seen in the picture as it has moved.
+        # Labels and edges move on the fine grid. The moved picture shows where an edge will be.
         shift = 2 * functional.interpolate(flat, scale_factor=2.0, mode="bilinear")
         edges = warp(_repeat(fine, ahead), shift)
         whole = shift.detach().round()

@@ -1,4 +1,4 @@
-"""Names what features show: logits of classes on the fine grid, with the picture's edges where it has them."""
+"""The head: logits of classes on the fine grid, from features and the edges of the picture."""
 
 from torch import Tensor, nn
 from torch.nn import functional

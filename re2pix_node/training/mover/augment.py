@@ -1,4 +1,4 @@
-"""Imitates other cameras, hands and weather: changes pictures before they are encoded, and their labels and flow."""
+"""Imitates other cameras, hands and weather: changes pictures before encoding, with their labels and flow."""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Chunk:
 
 
 def augmented(chunk: Chunk, generator: torch.Generator, styles: Tensor | None = None) -> Chunk:
-    """`styles` are pictures [m, H, W, 3] whose look some chunks take on."""
+    """Change a chunk; `styles` are pictures [m, H, W, 3] whose look some chunks imitate."""
     views = _views(chunk, generator)
     pictures = _coloured(_moved_pictures(chunk.pictures, views), generator, styles)
     labels, flows, seen = _moved_maps(chunk, views)
@@ -37,7 +37,7 @@ def _normal(generator: torch.Generator, *shape: int) -> Tensor:
 
 
 def _views(chunk: Chunk, g: torch.Generator) -> Tensor:
-    """[n, L, 3, 3]: where a place of the changed picture is in the true one, both from -1 to 1 on the shorter side."""
+    """[n, L, 3, 3]: maps places of the changed picture to the true one, both from -1 to 1 on the shorter side."""
     n, length = chunk.pictures.shape[:2]
     wide = chunk.pictures.shape[3] / chunk.pictures.shape[2]
     time = torch.arange(length, device=g.device)
@@ -109,7 +109,7 @@ def _moved_maps(chunk: Chunk, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     found = []
     for step in range(1, ahead + 1):
         target = places + flows[:, :, step - 1] / unit
-        earlier = torch.roll(back, step, 1)  # the first `step` frames have no flow: nothing of theirs is seen
+        earlier = torch.roll(back, step, 1)  # the first `step` frames have no flow and nothing visible
         target = torch.einsum("nlij,nlhwj->nlhwi", earlier[..., :2, :2], target) + earlier[:, :, None, None, :2, 2]
         found.append((target - own) * unit)
     moved = torch.stack(found, 2).permute(0, 1, 2, 5, 3, 4)
@@ -146,7 +146,7 @@ def _coloured(planes: Tensor, g: torch.Generator, styles: Tensor | None) -> Tens
 
 
 def _styled(x: Tensor, other: Tensor, g: torch.Generator) -> Tensor:
-    """Low frequencies of colour as strong as in another picture, phases as they were."""
+    """Give low frequencies of colour the strength of another picture; phases stay."""
     spectrum = torch.fft.rfft2(x)
     amplitude, wanted = spectrum.abs(), torch.fft.rfft2(other)[:, None].abs()
     rows = torch.fft.fftfreq(x.shape[-2], device=x.device)[:, None].abs()

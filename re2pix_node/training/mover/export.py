@@ -1,4 +1,4 @@
-"""A bundle whose forecast graph is what `learn` has learnt; its encode graph stays that of the bundle before.
+"""Exports the result of `learn` as a bundle; its encode graph stays that of the old bundle.
 
 python -m re2pix_node.training.mover.export OUT/weights.pt PACK BUNDLE --drives VAL --version 0.3.0 -o NEW
 """
@@ -25,7 +25,7 @@ from re2pix_node.training.mover.learn import CONTEXT, SAMPLE, network
 from re2pix_node.training.mover.pack import PackedEncoder, read_encoder
 from re2pix_node.training.stored import read_stored
 
-APART, PIXELS = 24, 4000  # frames between the samples that calibrate, and pixels of each moment
+APART, PIXELS = 24, 4000  # frames between the samples for calibration, and pixels of each moment
 
 
 class MoverGraph(nn.Module):
@@ -50,7 +50,7 @@ def read_network(weights: Path) -> MoverForecaster:
 
 @torch.no_grad()
 def temperatures(net: MoverForecaster, encoder: PackedEncoder, drives: list[Path]) -> list[float]:
-    """One for now and for each horizon, so that a confidence of 0.8 is right in 8 of 10 pixels of these drives."""
+    """One for now and one for each horizon, so that a confidence of 0.8 is right for 8 of 10 pixels of these drives."""
     moments = 1 + len(net.options.horizons)
     logits: list[list[Tensor]] = [[] for _ in range(moments)]
     true: list[list[Tensor]] = [[] for _ in range(moments)]

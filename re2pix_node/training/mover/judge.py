@@ -1,4 +1,4 @@
-"""Figures of a forecaster while it learns, on drives that it does not learn from."""
+"""Figures of a forecaster during training, on drives that are not used for training."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ ROWS = ("copy", "opinion", "forecast", "oracle")
 class Sums:
     features: Tensor  # [3, K] SmoothL1: forecast, copied, moved
     pixels: Tensor  # [K] error of flow
-    tables: Tensor  # [rows, K, classes, classes + 1], true by said
+    tables: Tensor  # [rows, K, classes, classes + 1], true class by predicted class
     changed: Tensor  # [K, classes, classes + 1], the forecast where the class changes
     samples: int = 0
 
@@ -33,7 +33,7 @@ def empty_sums(classes: int, ahead: int, device: torch.device) -> Sums:
 
 
 def add(sums: Sums, net: MoverForecaster, frames: Tensor, chunk: Chunk) -> None:
-    """One sample: encoded frames [1, T + K, h, w, C + carried] and what is known of them."""
+    """Add one sample: encoded frames [1, T + K, h, w, C + carried], their labels and their flow."""
     o = net.options
     now = o.context - 1
     said = net(frames[:, : o.context])

@@ -1,4 +1,4 @@
-"""Learns for some minutes from a pack and from exact drives, and stores what it has learnt every minute.
+"""Trains for some minutes from a pack and from exact drives, and stores the weights every minute.
 
 python -m re2pix_node.simulator.exact FOLDER --processes 14 &
 python -m re2pix_node.training.mover.learn PACK --drives FOLDER -o OUT --minutes 9
@@ -84,7 +84,7 @@ class Learner:
         self.say(event="real footage", labelled=self.named.total, plain=self.plain.total)
 
     def take_drives(self, most: int) -> None:
-        """Drives that have come meanwhile. The first are held back, to judge by."""
+        """Take the new drives. The first ones are kept for validation."""
         if not self.waiting:
             self.waiting = sorted(self.o.drives.glob("[0-9]*.npz"))
         for path in self.waiting[:most]:
@@ -119,7 +119,7 @@ class Learner:
         self.judge(average.module, step)
 
     def optimizer(self, net: nn.Module) -> torch.optim.AdamW:
-        # Scales, shifts and biases are not drawn to zero.
+        # No weight decay for scales, shifts and biases.
         groups = [
             {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.03},
             {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -159,7 +159,7 @@ class Learner:
         self.say(judged=step, samples=sums.samples, **figures(sums))
 
     def store(self, average: AveragedModel, step: int) -> None:
-        """Half precision: they come home small."""
+        """Store the weights in half precision, to keep the file small."""
         state = {
             name: tensor.half().cpu() if tensor.is_floating_point() else tensor.cpu()
             for name, tensor in average.module.state_dict().items()
@@ -177,12 +177,12 @@ class Learner:
 
 
 def schedule(share: float) -> float:
-    """Of the learning rate: up in the first moments, then down along a cosine."""
+    """Share of the learning rate: it rises at the start and then falls along a cosine."""
     return min(1.0, share / WARM_UP) * (0.51 + 0.49 * math.cos(math.pi * share))
 
 
 def class_weights(exact: Store) -> Tensor:
-    """1 on average over the pixels; rare classes count more, those that never occur not at all."""
+    """Weights with mean 1 over the pixels; rare classes count more, absent classes do not count."""
     labels = exact.labels[: exact.total].flatten()
     counts = torch.bincount(labels[labels != UNLABELLED].long(), minlength=len(NAMES))[: len(NAMES)].float().cpu()
     share = counts / counts.sum()

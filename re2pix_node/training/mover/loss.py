@@ -1,4 +1,4 @@
-"""The loss: features, exact flow where it is known, labels, and the head's own opinion where there are none."""
+"""The loss: features, exact flow where it is known, labels, and the head's own labels where there are none."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from re2pix_node.bundle.manifest import UNLABELLED
 from re2pix_node.nets.mover.forecaster import MoverForecaster
 from re2pix_node.training.mover.augment import Chunk
 
-BETA = 0.1  # where SmoothL1 turns from squared to absolute, as in evaluation
+BETA = 0.1  # where SmoothL1 changes from squared to absolute, as in evaluation
 
 
 @dataclass(frozen=True)
 class LossShares:
-    """Of the loss."""
+    """Weights of the terms of the loss."""
 
     features: float = 1.0
     moved: float = 0.4
@@ -24,7 +24,7 @@ class LossShares:
     now: float = 0.3
     opinion: float = 0.15
     labels: float = 0.3
-    agreement: float = 0.2  # where no labels are known
+    agreement: float = 0.2  # where there are no labels
 
 
 def windows(x: Tensor, size: int) -> Tensor:
@@ -79,7 +79,7 @@ class MoverLoss(nn.Module):
         return apart / self.weights[labels[known]].sum().clamp(min=1)
 
     def _agreement(self, said: Tensor, opinions: Tensor, frames: Tensor, labels: Tensor) -> Tensor:
-        """Where a frame has no labels: the forecast's should be what the head reads in the true future frame."""
+        """For frames without labels: the forecast's labels should equal the head's labels of the true future frame."""
         o = self.net.options
         bare = (labels == UNLABELLED).flatten(1).all(1)
         if not bare.any():
@@ -96,7 +96,7 @@ def _apart(said: Tensor, flow: Tensor, seen: Tensor, cell: int) -> Tensor:
     seen = seen.float()[:, :, None]
     count = functional.avg_pool2d(seen.flatten(0, 1), cell)
     mean = functional.avg_pool2d((flow * seen).flatten(0, 1), cell) / count.clamp(min=1e-3) / cell
-    # A cell that is seen in part says little: its pixels may belong to several things.
+    # A partly visible cell is not used: its pixels may belong to several objects.
     known = (count > 0.4).float()
     off = ((said.flatten(0, 1).float() - mean).square().sum(1, keepdim=True) + 1e-3).sqrt()
     return (off.clamp(max=20) * known).sum() / known.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""What a training takes along to another machine: a bundle's encoder as PyTorch weights, and real footage as video.
+"""Packs the inputs of a training for another machine: a bundle's encoder as PyTorch weights, and real footage as video.
 
 python -m re2pix_node.training.mover.pack BUNDLE mobile_sam.pt REAL -o PACK
 """
@@ -22,7 +22,7 @@ from re2pix_node.nets.features import small_picture
 
 ENCODER, REAL = "encoder.pt", "real"
 CELL = 8  # pixels of the picture a cell
-STAGES = 3  # of the backbone that the features come from
+STAGES = 3  # stages of the backbone that give the features
 UNUSED = ("neck.", "layers.3.")
 # As the exporter names them in encode.onnx.
 PROJECTIONS, OFFSET = ("projections.0", "projections.1"), "unsqueeze_1"
@@ -59,7 +59,7 @@ class RealClip:
 
 
 def write_pack(bundle: Path, weights: Path, real: Path, output: Path) -> None:
-    # Not above: the machine that learns from a pack needs no ONNX.
+    # Imported here: the machine that trains from a pack needs no ONNX.
     import onnx
     from onnx import numpy_helper
 
@@ -86,7 +86,7 @@ def read_encoder(pack: Path) -> PackedEncoder:
 
 
 def read_clip(path: Path, size: tuple[int, int], most: int) -> RealClip:
-    """A video, cut and resized to (height, width), with the labels that lie beside it."""
+    """A video, cropped and resized to (height, width), with the labels beside it."""
     video = cv2.VideoCapture(str(path))
     pictures: list[NDArray[np.uint8]] = []
     while len(pictures) < most:

@@ -1,4 +1,4 @@
-"""Footage on the device, as much as fits: the oldest clips make room for new ones."""
+"""Keeps footage on the device, as much as fits: new clips replace the oldest."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ class Store:
         rows = frames if exact else 1
         self.flows = torch.zeros((rows, ahead, 2, *small), dtype=torch.float16, device=device)
         self.seen = torch.zeros((rows, ahead, *small), dtype=torch.bool, device=device)
-        self.total = 0  # frames that were ever added
+        self.total = 0  # number of frames added so far
         self._exact = exact
         self._clips: list[tuple[int, int, tuple[int, ...]]] = []  # first row, frames, steps between a chunk's frames
         self._next = 0
@@ -58,7 +58,7 @@ class Store:
         return slice(start, end)
 
     def chunks(self, count: int, length: int, rng: np.random.Generator) -> Chunk:
-        """Chunks at random; each frame is as likely as any other to begin one."""
+        """Random chunks; every frame is equally likely to start one."""
         weights = np.array([max(frames - (length - 1) * min(steps), 0) for _, frames, steps in self._clips], float)
         rows = []
         for clip in rng.choice(len(weights), count, p=weights / weights.sum()):
@@ -69,7 +69,7 @@ class Store:
         return self._chunk(torch.from_numpy(np.stack(rows)))
 
     def spread(self, length: int, apart: int) -> list[Chunk]:
-        """Chunks evenly over everything."""
+        """Chunks spread evenly over everything."""
         starts = [first + begin for first, frames, _ in self._clips for begin in range(0, frames - length + 1, apart)]
         return [self._chunk(torch.arange(start, start + length)[None]) for start in starts]
 

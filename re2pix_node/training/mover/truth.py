@@ -1,4 +1,4 @@
-"""Exact flow of simulated frames, on the device: where each pixel was in an earlier frame, and whether it was seen."""
+"""Exact flow of simulated frames, on the device: the place of each pixel in an earlier frame, and its visibility."""
 
 import numpy as np
 import torch
@@ -7,12 +7,12 @@ from torch import Tensor
 
 from re2pix_node.footage.exact_drives import HALF, ExactDrive
 
-SHARE, METRES = 0.03, 0.1  # how far the depth found may be from the depth expected
+SHARE, METRES = 0.03, 0.1  # maximum difference between measured and expected depth: a share and metres
 FAR = 1e4  # metres: as good as the sky
 
 
 def backward_flow(drive: ExactDrive, steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of each frame, flow to the one `steps` before it [n, 2, h, w] f16 in pixels of half size, and bool [n, h, w].
+    """For each frame, flow to the frame `steps` before it [n, 2, h, w] f16 in pixels of half size, and bool [n, h, w].
 
     The first `steps` frames have none.
     """
@@ -26,7 +26,7 @@ def backward_flow(drive: ExactDrive, steps: int, device: torch.device) -> tuple[
     k = drive.intrinsics
     flows = torch.zeros((n, 2, *depth.shape[1:]), dtype=torch.float16, device=device)
     seen = torch.zeros(depth.shape, dtype=torch.bool, device=device)
-    for start in range(steps, n, 32):  # some at once: they need much memory
+    for start in range(steps, n, 32):  # a few at a time, because they need much memory
         rows = slice(start, min(start + 32, n))
         before = slice(rows.start - steps, rows.stop - steps)
         flow, visible = _flow(depth[rows], instances[rows], depth[before], instances[before], table[before], k)
@@ -35,7 +35,7 @@ def backward_flow(drive: ExactDrive, steps: int, device: torch.device) -> tuple[
 
 
 def _inverse(poses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of rigid poses; NaN stays NaN."""
+    """The inverse of rigid poses; NaN stays NaN."""
     turned = np.swapaxes(poses[..., :3, :3], -1, -2)
     result = np.zeros_like(poses)
     result[..., :3, :3] = turned
