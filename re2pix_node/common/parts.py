@@ -13,12 +13,7 @@ def find_part(folder: str, name: str, attribute: str, kind: type[Part], module: 
 
     With `module`, each part is a package, and the attribute is in its module of that name.
     """
-    if "." in name:
-        path = name
-    elif name in (known := known_parts(folder, module)):
-        path = f"{folder}.{name}.{module}".rstrip(".")
-    else:
-        raise ValueError(f"must be {', '.join(known)} or the dotted name of a module, is '{name}'")
+    path = part_path(folder, name, module)
     try:
         part = getattr(importlib.import_module(path), attribute, None)
     except (ImportError, TypeError) as error:  # TypeError: a name that starts with a dot
@@ -26,6 +21,15 @@ def find_part(folder: str, name: str, attribute: str, kind: type[Part], module: 
     if not isinstance(part, kind):
         raise ValueError(f"'{name}' must be a module with a {kind.__name__} named {attribute}")
     return part
+
+
+def part_path(folder: str, name: str, module: str = "") -> str:
+    """Where the part is imported from; nothing of it is, yet."""
+    if "." in name:
+        return name
+    if name not in (known := known_parts(folder, module)):
+        raise ValueError(f"must be {', '.join(known)} or the dotted name of a module, is '{name}'")
+    return f"{folder}.{name}.{module}".rstrip(".")
 
 
 def known_parts(folder: str, module: str = "") -> list[str]:

@@ -24,9 +24,9 @@ from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.pictures.renderer import moved_on, sample
 from re2pix_node.nets.pictures.vae import pictures_of, planes_of
 from re2pix_node.training.frame_encoder import feature_encoder
-from re2pix_node.training.pictures.steps import read_finisher, read_renderer, read_vae
+from re2pix_node.training.pictures.steps import read_finisher, read_motion, read_renderer, read_vae
 from re2pix_node.training.run_folder import RunFolder
-from re2pix_node.training.trained import read_basis, read_forecaster, read_head
+from re2pix_node.training.trained import read_basis, read_head
 
 Picture = NDArray[np.uint8]
 COPY, MOVED, CEILING, DRAWN, PREDICTED, TRUE = "copy", "moved", "vae", "drawn", "predicted", "true"
@@ -59,7 +59,7 @@ class Painter:
         spec = self._spec = run.spec
         self.time = spec.time
         self._encoder = feature_encoder(spec.backbone, read_basis(run)).eval()
-        self._forecaster = read_forecaster(run)[0]
+        self._forecaster = read_motion(run)
         self._head, self.space, _ = read_head(run)
         self._coder = read_vae(run)
         self._net = read_renderer(run, self._coder)

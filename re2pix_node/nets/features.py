@@ -38,7 +38,7 @@ class FeatureBasis:
     @classmethod
     def from_bytes(cls, data: bytes) -> "FeatureBasis":
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return cls(
+            basis = cls(
                 tuple(str(layer) for layer in archive["layers"]),
                 int(archive["cell"]),
                 archive["mean"],
@@ -47,6 +47,12 @@ class FeatureBasis:
                 float(archive["scale"]),
                 float(archive["explained"]),
             )
+        arrays = basis.mean, basis.std, basis.components
+        if basis.components.ndim != 2 or any(array.shape[-1:] != basis.mean.shape for array in arrays):
+            raise ValueError("its mean, std and components do not belong together")
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError("it has values that are not finite")
+        return basis
 
 
 def raw_channels(backbone: Backbone, layers: tuple[str, ...]) -> int:

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from re2pix_node.bundle.manifest import (
     SCHEMA,
@@ -34,12 +33,13 @@ from re2pix_node.footage.label_space import CITYSCAPES, LabelSpace
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.backbone import backbone_kind
 from re2pix_node.nets.features import CARRIED
+from re2pix_node.nets.forecaster import ForecastGraph
 from re2pix_node.nets.masks import Masks
-from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.nets.onnx_export import export_bundle
 from re2pix_node.nets.proof_frames import proof_frames
 from re2pix_node.training.calibration import forecast_temperatures
 from re2pix_node.training.encoded_footage import val_samples
+from re2pix_node.training.family import family_of
 from re2pix_node.training.frame_encoder import feature_encoder
 from re2pix_node.training.moments import moments
 from re2pix_node.training.run_file import RunFile
@@ -61,20 +61,6 @@ PICTURE_FIGURES = {
 FIRST_MOVING = 11  # the first moving class in Cityscapes' train ids
 
 
-class ForecastGraph(nn.Module):
-    """context_0 .. context_{T-1} [1, h, w, C + carried] -> features [1, K, h, w, C], labels, confidence."""
-
-    def __init__(self, net: NanoForecaster, head: nn.Module, masks: Masks) -> None:
-        super().__init__()
-        self.net, self.head, self.masks = net, head, masks
-
-    def forward(self, *context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        said, _ = self.net(torch.stack(context, 1))
-        now = context[-1][..., : self.net.options.channels]
-        labels, confidence = self.masks(self.head(torch.cat([now, said[0]])))
-        return said, labels[None], confidence[None]
-
-
 @dataclasses.dataclass(frozen=True)
 class Identity:
     """Name, description and licence of a bundle."""
@@ -91,8 +77,8 @@ def export_run(run: RunFolder, output: Path, identity: Identity, replace: bool =
     forecaster, ratios = read_forecaster(run)
     head, space, temperature = read_head(run)
     size = spec.backbone.height // spec.backbone.mask, spec.backbone.width // spec.backbone.mask
-    temperatures = _temperatures(run, forecaster, head, space, temperature)
-    graph = ForecastGraph(forecaster, head, Masks(space.ids, size, temperatures))
+    reader = family_of(spec).reader(forecaster, head).eval()
+    graph = ForecastGraph(reader, Masks(space.ids, size, _temperatures(run, reader, space, temperature)))
     renderer, render = _renderer(run)
     try:
         manifest = _manifest(run, identity, space, size, ratios, render)
@@ -112,16 +98,14 @@ def _renderer(run: RunFolder) -> tuple[nn.Module | None, RenderSpec | None]:
     return graph, RenderSpec("render.onnx", UNKNOWN, noise=blank_inputs(graph)["noise"].shape[1], psnr=PSNR)
 
 
-def _temperatures(
-    run: RunFolder, forecaster: NanoForecaster, head: nn.Module, space: LabelSpace, now: float
-) -> list[float]:
+def _temperatures(run: RunFolder, reader: nn.Module, space: LabelSpace, now: float) -> list[float]:
     """Temperatures of now and of each horizon, from the validation footage; the head's own if that is gone."""
     try:
         samples = val_samples(run)
     except (DataError, TrainingError) as error:
         print(f"re2pix export: confidence of forecasts is not calibrated: {error}", file=sys.stderr)
         return [now]
-    return forecast_temperatures(forecaster, head, samples, space, now)
+    return forecast_temperatures(reader, run.spec.time, samples, space, now)
 
 
 def _manifest(

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +149,7 @@ class FeatureCache:
                 if features is None:
                     shape = (len(job.kept), *found.shape[1:])
                     _require_room(folder, 2 * int(np.prod(shape)))
-                    features = np.lib.format.open_memmap(folder / "features.npy", "w+", np.float16, shape)
+                    features = _mapped(folder / "features.npy", np.float16, shape)
                 features[start : start + count] = found
                 self.encoded += count
                 progress.set_postfix_str(clip.name, refresh=False)
@@ -176,13 +177,20 @@ class FeatureCache:
         if not labelled:
             np.save(folder / "labels.npy", np.zeros(shape, np.uint8))
             return []
-        labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, shape)
+        labels = _mapped(folder / "labels.npy", np.uint8, shape)
         with closing(job.clip.label_frames(labelled)) as masks:
             for position, mask in enumerate(masks):
                 fitted = fit_mask(mask, self._backbone, height, width)
                 labels[position] = fitted[:, ::-1] if job.mirrored else fitted
         labels.flush()
         return [place[index] for index in labelled]
+
+
+def _mapped(file: Path, kind: type[np.generic], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A new array in a file, written as it is filled."""
+    make: Any = np.lib.format.open_memmap  # numpy has no types for it
+    array: np.memmap[Any, Any] = make(file, "w+", kind, shape)
+    return array
 
 
 def _require_room(folder: Path, wanted: int) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from re2pix_node.engines import openvino
 from re2pix_node.errors import TrainingError
 from re2pix_node.nets.backbone import Backbone, backbone_kind
-from re2pix_node.nets.features import FeatureBasis, FeatureEncoder
+from re2pix_node.nets.features import FeatureBasis, FeatureEncoder, raw_channels
 from re2pix_node.nets.onnx_export import exported
 from re2pix_node.training.run_file import BackboneSpec
 
@@ -107,7 +107,11 @@ def load_backbone(spec: BackboneSpec) -> Backbone:
 
 
 def feature_encoder(spec: BackboneSpec, basis: FeatureBasis) -> FeatureEncoder:
-    return FeatureEncoder(load_backbone(spec), basis, spec.picture)
+    backbone = load_backbone(spec)
+    known = set(basis.layers) <= set(backbone.gives) and raw_channels(backbone, basis.layers) == len(basis.mean)
+    if not known or basis.cell != spec.cell:
+        raise TrainingError("basis.npz: is of another backbone: create it again with re2pix train pca ... --force")
+    return FeatureEncoder(backbone, basis, spec.picture)
 
 
 def encoder_identity(spec: BackboneSpec, basis: FeatureBasis) -> str:

@@ -39,7 +39,7 @@ class HeadLoss(nn.Module):
 
     def logits(self, features: Tensor, size: torch.Size) -> Tensor:
         """Logits at the size of the labels."""
-        logits = self.net(features[..., : self._channels]).float()
+        logits: Tensor = self.net(features[..., : self._channels]).float()
         if logits.shape[-2:] == size:
             return logits
         return functional.interpolate(logits, size, mode="bilinear")

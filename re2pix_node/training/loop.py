@@ -204,15 +204,28 @@ class _Loop:
         if file.is_file():
             state = read_stored(file)
             try:
-                self._own.load_state_dict(state["model"])
-                self._optimizer.load_state_dict(state["optimizer"])
-                self._average = [t.to(self._accelerator.device) for t in state["average"]]
-                self._step = self._stored = int(state["step"])
-            except (KeyError, RuntimeError, ValueError, TypeError) as error:
+                self._take(state)
+            except (KeyError, IndexError, AttributeError, RuntimeError, ValueError, TypeError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise TrainingError(f"{file}: does not fit this run ({reason}): restart with --force") from None
         if self._accelerator.is_main_process:
             shorten_log(self._folder / LOG, self._step)
+
+    def _take(self, state: dict[str, Any]) -> None:
+        parameters = list(self._own.parameters())
+        self._own.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        for parameter in parameters:
+            for name, value in self._optimizer.state.get(parameter, {}).items():
+                if value.ndim and value.shape != parameter.shape:
+                    raise ValueError(f"the optimizer's {name} is of another shape than its parameter")
+        average = [t.to(self._accelerator.device) for t in state["average"]]
+        if [t.shape for t in average] != [p.shape for p in parameters if self._average]:
+            raise ValueError("the average is of other weights")
+        step = state["step"]
+        if type(step) is not int or not 0 <= step <= self._settings.steps:
+            raise ValueError(f"its step is {step!r:.40}, of {self._settings.steps}")
+        self._average, self._step, self._stored = average, step, step
 
     def _log(self, logged: dict[str, float], val: dict[str, float]) -> None:
         if self._accelerator.is_main_process:

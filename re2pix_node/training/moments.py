@@ -49,11 +49,13 @@ def _with_future(stamps: Indices, picks: Indices, spacing: NDArray[np.float64], 
     times = stamps[picks[:, -1]][:, None] + np.rint(spacing[:, None] * np.array(time.horizons)).astype(np.int64)
     future = _nearest(stamps, times)
     known = (np.abs(stamps[future] - times) <= jitter).all(1)
-    return np.concatenate([picks, future], axis=1)[known]
+    found: Indices = np.concatenate([picks, future], axis=1)[known]
+    return found
 
 
 def _nearest(stamps: Indices, times: Indices) -> Indices:
     """Indices of the stamps nearest to these times."""
     after = np.searchsorted(stamps, times).clip(1, len(stamps) - 1) if len(stamps) > 1 else np.zeros_like(times)
     before = np.maximum(after - 1, 0)
-    return np.where(stamps[after] - times < times - stamps[before], after, before)
+    nearest: Indices = np.where(stamps[after] - times < times - stamps[before], after, before)
+    return nearest

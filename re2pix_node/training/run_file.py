@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from re2pix_node.bundle.manifest import TimeSpec, build, load_plain_yaml
+from re2pix_node.common.parts import part_path
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.imaging.geometry import FITS
 from re2pix_node.nets.backbone import backbone_kind
@@ -18,6 +19,7 @@ from re2pix_node.nets.features import SUB
 
 PRECISIONS = ("fp32", "bf16")
 LABELS = ("cityscapes19", "data")
+FAMILIES = "re2pix_node.training"
 # The fields that a run takes from its base.
 INHERITED = ("backbone", "pca", "time", "forecaster")
 
@@ -119,9 +121,17 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class ForecasterSpec(Optimisation):
-    model: dict[str, Any] = field(default_factory=dict)  # options of the network, of nets/nano/forecaster.py
+    family: str = "nano"  # a folder in training/ and nets/
+    model: dict[str, Any] = field(default_factory=dict)  # options of the family's network
     motion: float = 0.5  # weight in the loss of the warped features and picture, before correction
     agreement: float = 0.0  # weight in the loss of the head's labels; above 0 the head must be trained first
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            part_path(FAMILIES, self.family, "family")
+        except ValueError as error:
+            raise ValueError(f"family {error}") from None
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from accelerate import Accelerator
 from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.errors import BAD_INPUT, Re2pixError
 from re2pix_node.footage.label_space import CITYSCAPES
-from re2pix_node.training.cached_samples import ForecastSamples, LabelledSamples, common_space
+from re2pix_node.training.cached_samples import LabelledSamples, common_space
 from re2pix_node.training.encoded_footage import footage
-from re2pix_node.training.forecaster import ForecastTask
+from re2pix_node.training.family import family_of
 from re2pix_node.training.head import HeadTask
 from re2pix_node.training.loop import StoppedError, train
 from re2pix_node.training.pca import learn_basis
 from re2pix_node.training.processes import join, leave
 from re2pix_node.training.run_folder import RunFolder, read_run_folder, start_run
 from re2pix_node.training.stored import store
-from re2pix_node.training.trained import plain_state, read_basis, read_head
+from re2pix_node.training.trained import plain_state, read_basis
 
 
 def run_step(step: str, run_file: Path, output: Path, force: bool) -> int:
@@ -76,17 +76,12 @@ def train_pca(run: RunFolder, accelerator: Accelerator) -> str:
 
 def train_forecaster(run: RunFolder, accelerator: Accelerator) -> str:
     spec = run.spec
-    head = read_head(run)[0] if spec.forecaster.agreement else None
-    data, val_data, clips, val_clips, note = footage(run)
-    samples = ForecastSamples(data, clips, spec.time, spec.seed)
-    val = ForecastSamples(val_data, val_clips, spec.time, spec.seed)
-    torch.manual_seed(spec.seed)
-    task = ForecastTask(spec, samples, val, head)
-    figures = train(task, spec.forecaster, spec.seed, run.result("forecaster").parent, accelerator)
+    training = family_of(spec).training(run)
+    figures = train(training.task, spec.forecaster, spec.seed, run.result("forecaster").parent, accelerator)
     if accelerator.is_main_process:
-        store(run.result("forecaster"), {"model": plain_state(task.model.net), "figures": figures})
+        store(run.result("forecaster"), {"model": plain_state(training.net), "figures": figures})
     ratio = figures["of copying"]
-    return f"SmoothL1 is {ratio:.3f} of that of copying the newest frame, on {note}"
+    return f"SmoothL1 is {ratio:.3f} of that of copying the newest frame, on {training.note}"
 
 
 def train_head(run: RunFolder, accelerator: Accelerator) -> str:

@@ -47,8 +47,14 @@ def shorten_log(file: Path, step: int) -> None:
     if not file.is_file():
         return
     kept = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(
+            f"{file}: cannot be read ({error}): move it away, and give the same command again"
+        ) from None
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short, or not ours
             if json.loads(line)["step"] <= step:
                 kept.append(f"{line}\n")
     with write_beside(file, replace=True) as partial:

@@ -8,8 +8,8 @@ from torch import nn
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.label_space import LabelSpace
 from re2pix_node.nets.features import FeatureBasis
-from re2pix_node.nets.nano.forecaster import NanoForecaster
-from re2pix_node.training.forecaster import nano_options
+from re2pix_node.nets.forecaster import Forecaster
+from re2pix_node.training.family import family_of
 from re2pix_node.training.head import light_head
 from re2pix_node.training.run_folder import RunFolder
 from re2pix_node.training.stored import read_stored
@@ -19,9 +19,10 @@ def read_basis(run: RunFolder) -> FeatureBasis:
     file = run.needed("pca")
     try:
         return FeatureBasis.from_bytes(file.read_bytes())
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged archive fails wherever it is damaged
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise TrainingError(
-            f"{file}: cannot be read ({error}): create it again with re2pix train pca ... --force"
+            f"{file}: cannot be read ({reason}): create it again with re2pix train pca ... --force"
         ) from None
 
 
@@ -38,10 +39,11 @@ def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
         raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
 
 
-def read_forecaster(run: RunFolder) -> tuple[NanoForecaster, Mapping[str, float]]:
+def read_forecaster(run: RunFolder) -> tuple[Forecaster, Mapping[str, float]]:
+    """The forecaster, frozen, and the figures of its training."""
     file = run.needed("forecaster")
     content = read_stored(file)
-    net = NanoForecaster(nano_options(run.spec))
+    net = family_of(run.spec).net(run.spec)
     try:
         net.load_state_dict(content["model"])
         return net.eval().requires_grad_(False), content["figures"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from re2pix_node.nets.dino_foresight.bundle import HORIZONS
-from re2pix_node.nets.dino_foresight.graphs import Encoder, Forecaster
+from re2pix_node.nets.dino_foresight.graphs import DinoEncoder, DinoForecaster
 from re2pix_node.nets.dino_foresight.official import CHANNELS, official_parts
 from re2pix_node.nets.onnx_export import FORECAST_OUTPUTS, exported
 
@@ -17,8 +17,8 @@ def write_official_graph(path: Path, graph: str) -> None:
     parts = official_parts(12 if encode else 4, 1 if encode else 12, grid)
     if encode:
         frame = torch.zeros(1, *parts.image_size, 3, dtype=torch.uint8)
-        model = exported(Encoder(parts), {"frame": frame}, ["features"])
+        model = exported(DinoEncoder(parts), {"frame": frame}, ["features"])
     else:
         context = {f"context_{i}": torch.randn(1, *grid, CHANNELS) for i in range(parts.transformer.context)}
-        model = exported(Forecaster(parts, HORIZONS), context, FORECAST_OUTPUTS)
+        model = exported(DinoForecaster(parts, HORIZONS), context, FORECAST_OUTPUTS)
     path.write_bytes(model.SerializeToString())

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from re2pix_node.nets.forecaster import HeadReader
 from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.calibration import forecast_temperatures
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.forecaster import nano_options
+from re2pix_node.training.nano.loss import nano_options
+from tests.training.nano.test_loss import GRID, drifting_clip, spec_of
 from tests.training.test_cached_samples import ENTRY, OWN
-from tests.training.test_forecaster import GRID, drifting_clip, spec_of
 
 
 class Sign(torch.nn.Module):
@@ -40,7 +41,7 @@ def net(tmp_path: Path) -> NanoForecaster:
 def test_what_is_often_wrong_is_believed_less(tmp_path: Path, net: NanoForecaster) -> None:
     clip = labelled(drifting_clip(tmp_path), np.arange(24))
     samples = ForecastSamples([ENTRY], [[clip]], spec_of(tmp_path).time, 0)
-    now, near, far = forecast_temperatures(net, Sign(), samples, OWN, 0.5)
+    now, near, far = forecast_temperatures(HeadReader(net, Sign()), spec_of(tmp_path).time, samples, OWN, 0.5)
     assert now == 0.5
     assert 1 < near < far
 
@@ -60,4 +61,5 @@ def test_labels_belong_to_the_moment_they_were_made_for(tmp_path: Path) -> None:
 
 def test_without_labels_the_temperature_of_now_stands(tmp_path: Path, net: NanoForecaster) -> None:
     samples = ForecastSamples([ENTRY], [[drifting_clip(tmp_path)]], spec_of(tmp_path).time, 0)
-    assert forecast_temperatures(net, Sign(), samples, OWN, 0.7) == [0.7, 0.7, 0.7]
+    reader, time = HeadReader(net, Sign()), spec_of(tmp_path).time
+    assert forecast_temperatures(reader, time, samples, OWN, 0.7) == [0.7, 0.7, 0.7]

@@ -162,6 +162,48 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         trained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"step": -1}, "its step is -1, of 12"),
+        ({"step": 13}, "its step is 13, of 12"),
+        ({"step": "7"}, "its step is '7', of 12"),
+        ({"average": []}, "the average is of other weights"),
+        ({"average": [3.0, 4.0]}, "'float' object has no attribute 'to'"),
+        ({"model": []}, "state_dict"),
+        ({"optimizer": {}}, "param_groups"),
+        ({"optimizer": "Adam"}, "'str' object"),
+    ],
+)
+def test_a_part_of_a_checkpoint_that_is_wrong_is_named(tmp_path: Path, change: dict, reason: str) -> None:
+    trained(tmp_path)
+    state = read_stored(tmp_path / "checkpoint.pt")
+    torch.save({**state, **change}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match=rf"checkpoint\.pt: does not fit this run \(.*{reason}.*\): start again"):
+        trained(tmp_path)
+
+
+def test_an_optimizer_of_other_weights_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path)
+    state = read_stored(tmp_path / "checkpoint.pt")
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3, 3)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="the optimizer's exp_avg is of another shape than its parameter"):
+        trained(tmp_path)
+
+
+def test_lines_of_the_log_that_are_not_ours_go(tmp_path: Path) -> None:
+    trained(tmp_path)
+    log = tmp_path / "log.jsonl"
+    kept = steps_in_log(tmp_path)
+    log.write_text(log.read_text() + '[]\n{"epoch": 3}\n7\n{"step": ')
+    trained(tmp_path)
+    assert steps_in_log(tmp_path) == kept
+    log.write_bytes(b"\xff\xfe")
+    with pytest.raises(TrainingError, match=r"log\.jsonl: cannot be read \(.*\): move it away"):
+        trained(tmp_path)
+
+
 def test_a_checkpoint_executes_nothing(tmp_path: Path) -> None:
     torch.save({"step": os.system}, tmp_path / "checkpoint.pt")
     with pytest.raises(TrainingError, match="cannot be read"):

@@ -12,6 +12,8 @@ from re2pix_node.nets.features import CARRIED
 from re2pix_node.training.frame_encoder import FrameEncoder, encoder_identity, feature_encoder, load_backbone
 from re2pix_node.training.pca import Moments, basis_of, drawn_frames, learn_basis
 from re2pix_node.training.run_file import BackboneSpec, DataEntry, read_run_file
+from re2pix_node.training.run_folder import start_run
+from re2pix_node.training.trained import read_basis
 from tests.support.made_runs import HEIGHT, WIDTH, make_footage, write_pictures, write_run
 
 
@@ -73,6 +75,20 @@ def test_features_of_the_footage_have_mean_zero_and_unit_variance(footage: Path)
 
 def basis_with(basis, **changes: object):
     return type(basis)(**{**basis.__dict__, **changes})
+
+
+def test_a_basis_that_is_damaged_or_of_another_run_is_named(tmp_path: Path, footage: Path) -> None:
+    basis = learn_basis(read_run_file(footage / "run.yaml"))
+    run = start_run("head", footage / "run.yaml", tmp_path / "run")
+    for content in (b"", basis.to_bytes()[:900], basis_with(basis, std=basis.std[:5]).to_bytes()):
+        run.result("pca").write_bytes(content)
+        with pytest.raises(
+            TrainingError, match=r"basis\.npz: cannot be read \(.+\): create it again with re2pix train pca"
+        ):
+            read_basis(run)
+    for other in ({"layers": ("stage1",)}, {"layers": ("block1",)}, {"cell": 16}):
+        with pytest.raises(TrainingError, match=r"basis\.npz: is of another backbone: create it again"):
+            feature_encoder(run.spec.backbone, basis_with(basis, **other))
 
 
 def test_frames_are_drawn_evenly_and_in_equal_shares(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class DinoV2(nn.Module):
         stored = self.pos_embed[:, 1:]
         if rows == columns == self.grid:
             return stored
-        square = stored.view(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
+        square = torch.unflatten(stored, 1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         if self.registers:
             fitted = functional.interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)
         else:

@@ -18,7 +18,7 @@ from re2pix_node.bundle.manifest import (
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.errors import BundleError
 from re2pix_node.nets.dino_foresight.files import read_dino_foresight
-from re2pix_node.nets.dino_foresight.graphs import DinoForesight, Encoder, Forecaster
+from re2pix_node.nets.dino_foresight.graphs import DinoEncoder, DinoForecaster, DinoForesight
 from re2pix_node.nets.onnx_export import export_bundle
 from re2pix_node.nets.proof_frames import proof_frames
 
@@ -56,7 +56,7 @@ def import_dino_foresight(checkpoint: Path, head: Path, output: Path, name: str,
     except ValueError as error:
         raise BundleError(f"{output}: {error}: give another one with --name") from None
     frames = proof_frames(manifest.time.context, *parts.image_size)
-    networks = Encoder(parts), Forecaster(parts, HORIZONS)
+    networks = DinoEncoder(parts), DinoForecaster(parts, HORIZONS)
     # Not rounded: the bundle gives what the published files give.
     return export_bundle(output, manifest, *networks, frames, replace, round_weights=False)
 

@@ -27,7 +27,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn1(self.conv1(functional.relu(x)))
-        return x + self.bn2(self.conv2(functional.relu(y)))
+        out: Tensor = x + self.bn2(self.conv2(functional.relu(y)))
+        return out
 
     def fold_norms(self) -> None:
         self.conv1, self.bn1 = fuse_conv_bn_eval(self.conv1, self.bn1), nn.Identity()
@@ -95,7 +96,8 @@ class DptHead(nn.Module):
         path = scratch["refinenet3"](path, third, second.shape[-2:])
         path = scratch["refinenet2"](path, second, first.shape[-2:])
         path = scratch["refinenet1"](path, first, (SCALE * height, SCALE * width))
-        return scratch["output_conv"](path)
+        logits: Tensor = scratch["output_conv"](path)
+        return logits
 
     def fold_norms(self) -> None:
         """Fold batch normalisation into the convolutions. The function stays the same; for inference only."""

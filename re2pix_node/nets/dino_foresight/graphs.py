@@ -39,7 +39,7 @@ class DinoForesight:
         return self.grid[0] * SCALE, self.grid[1] * SCALE
 
 
-class Encoder(nn.Module):
+class DinoEncoder(nn.Module):
     """frame u8 [1, H, W, 3] -> features [1, h, w, C]. Changes the parts: folding modifies the backbone."""
 
     leading: Tensor
@@ -63,10 +63,11 @@ class Encoder(nn.Module):
         patches = self.patches(frame.float().permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
         layers = run_blocks(self.blocks, self.leading, patches + self.positions, self.layers)
         normed = [functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS) for x in layers]
-        return self.project(torch.cat(normed, dim=-1)).unflatten(1, self.grid)
+        features: Tensor = self.project(torch.cat(normed, dim=-1))
+        return torch.unflatten(features, 1, self.grid)
 
 
-class Forecaster(nn.Module):
+class DinoForecaster(nn.Module):
     """context_0 .. context_{T-1} [1, h, w, C] -> features, labels, confidence. Changes the parts, like the encoder."""
 
     positions: Tensor

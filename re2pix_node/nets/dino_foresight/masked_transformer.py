@@ -35,10 +35,13 @@ class MaskedAttention(nn.Module):
         else:
             query = functional.linear(x[:, -queries:], self.in_proj_weight[:width], self.in_proj_bias[:width])
             key, value = functional.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        query, key, value = (
+            torch.unflatten(part, -1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
+        )
         dropout = self.dropout if self.training else 0.0
         mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
 
 
 def _feed_forward(width: int, dropout: float) -> nn.Sequential:
@@ -73,7 +76,8 @@ class MaskedLayer(nn.ModuleList):
         x = x[:, -frames:] + seen
         by_frame = spatial["norm"](x.flatten(0, 1))
         x = x + spatial["fn"]["mha"](by_frame, cells).unflatten(0, (batch, frames))
-        return x + feed_forward["fn"]["net"](feed_forward["norm"](x))
+        out: Tensor = x + feed_forward["fn"]["net"](feed_forward["norm"](x))
+        return out
 
 
 class MaskedTransformer(nn.Module):
@@ -139,7 +143,8 @@ class MaskedTransformer(nn.Module):
         for i, layer in enumerate(layers):
             # The last layer does not need the context's output.
             x = layer(x, 1 if i == len(layers) - 1 else self.context + 1)
-        return self.maskvit["fc_out"](x[:, -1]).unflatten(1, (rows, columns))
+        forecast: Tensor = self.maskvit["fc_out"](x[:, -1])
+        return torch.unflatten(forecast, 1, (rows, columns))
 
     def positions(self) -> Tensor:
         """[1, T + 1, h, w, D]: a third of the width for each of time, row and column."""

@@ -15,7 +15,7 @@ from re2pix_node.bundle.writer import write_bundle
 from re2pix_node.nets.backbones.dinov2 import DinoV2
 from re2pix_node.nets.dino_foresight.bundle import HORIZONS, dino_foresight_manifest
 from re2pix_node.nets.dino_foresight.dpt import DptHead
-from re2pix_node.nets.dino_foresight.graphs import CLASSES, DinoForesight, Encoder, Forecaster
+from re2pix_node.nets.dino_foresight.graphs import CLASSES, DinoEncoder, DinoForecaster, DinoForesight
 from re2pix_node.nets.dino_foresight.masked_transformer import MaskedTransformer
 from re2pix_node.nets.dino_foresight.pca import PcaBasis
 from re2pix_node.nets.onnx_export import FORECAST_OUTPUTS, exported
@@ -31,11 +31,11 @@ def write_official_bundle(path: Path, grid: tuple[int, int], blocks: int, layers
     parts = official_parts(blocks, layers, grid)
     manifest = _manifest(path.name, parts)
     frames = proof_frames(manifest.time.context, *parts.image_size)
-    encoder = exported(Encoder(parts), {"frame": torch.from_numpy(frames[:1])}, ["features"])
+    encoder = exported(DinoEncoder(parts), {"frame": torch.from_numpy(frames[:1])}, ["features"])
     context = [_run(encoder, {"frame": frame[None]})[0] for frame in frames]
     inputs = {f"context_{i}": features for i, features in enumerate(context)}
     tensors = {name: torch.from_numpy(features) for name, features in inputs.items()}
-    forecaster = exported(Forecaster(parts, HORIZONS), tensors, FORECAST_OUTPUTS)
+    forecaster = exported(DinoForecaster(parts, HORIZONS), tensors, FORECAST_OUTPUTS)
     del parts, tensors  # frees a gigabyte before more is allocated
     outputs = dict(zip(FORECAST_OUTPUTS, _run(forecaster, inputs), strict=True))
     proof = {
@@ -62,7 +62,8 @@ def _run(model: onnx.ModelProto, inputs: dict[str, NDArray[np.generic]]) -> list
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, inputs)
+    outputs: list[NDArray[np.generic]] = session.run(None, inputs)
+    return outputs
 
 
 def _manifest(name: str, parts: DinoForesight) -> Manifest:

@@ -6,17 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.nano.motion import ConvBlock, Motion, warp
+from re2pix_node.nets.forecaster import FeatureForecast, Forecaster, ForecasterOptions
+from re2pix_node.nets.nano.motion import ConvBlock, Motion
+from re2pix_node.nets.warp import warp
 
 
 @dataclass(frozen=True)
-class NanoOptions:
-    channels: int  # of the features that are forecast
-    carried: int  # channels of the small picture after them
-    height: int  # of the grid, in cells
-    width: int
-    context: int
-    horizons: tuple[int, ...]  # multiples of the context's spacing
+class NanoOptions(ForecasterOptions):
     hidden: int = 192
     depth: int = 4
     heads: int = 6
@@ -25,6 +21,8 @@ class NanoOptions:
     rollout: bool = False  # repeat single steps on its own forecasts, instead of all horizons at once
 
     def __post_init__(self) -> None:
+        if self.height % 2 or self.width % 2:
+            raise ValueError(f"four cells make a token: the grid must be even, is {self.width} x {self.height}")
         if self.context < 2:
             raise ValueError(f"motion is seen from 2 frames on, the context is {self.context}")
         if self.rollout and self.horizons != tuple(range(1, len(self.horizons) + 1)):
@@ -45,10 +43,13 @@ class NanoAttention(nn.Module):
         tokens = self.norm(x.flatten(2).transpose(1, 2))
         query, key, value = self.qkv(tokens).view(number, -1, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return x + self.out(mixed).transpose(1, 2).unflatten(2, (height, columns))
+        return x + torch.unflatten(self.out(mixed).transpose(1, 2), 2, (height, columns))
 
 
-class NanoForecaster(nn.Module):
+class NanoForecaster(Forecaster):
+    options: NanoOptions
+    finds_motion = True
+
     def __init__(self, options: NanoOptions) -> None:
         super().__init__()
         self.options = o = options
@@ -67,14 +68,10 @@ class NanoForecaster(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """[n, T, h, w, channels + carried] -> features [n, K, h, w, channels], displacements [n, K, 2, h, w].
-
-        A displacement says where in the newest frame the content of a future cell is, in cells to the right and down.
-        """
+    def forward(self, context: Tensor) -> FeatureForecast:
         planes = context.permute(0, 1, 4, 2, 3)
         forecast, displacements = self._rolled_out(planes) if self.options.rollout else self._pass(planes)
-        return forecast.permute(0, 1, 3, 4, 2), displacements
+        return FeatureForecast(forecast.permute(0, 1, 3, 4, 2), displacements)
 
     def _pass(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         """[n, T, channels + carried, h, w] -> [n, ahead, channels, h, w] and the displacements."""
@@ -85,11 +82,12 @@ class NanoForecaster(nn.Module):
         seen = torch.cat([features.flatten(1, 2), moved.flatten(1, 2), displacements.flatten(1, 2), known], 1)
         x = self.blocks(self.enter(seen) + self.place)
         x = self.leave(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-        change = functional.pixel_shuffle(x, 2).unflatten(1, (self.ahead, o.channels))
+        change = torch.unflatten(functional.pixel_shuffle(x, 2), 1, (self.ahead, o.channels))
         return moved + change, displacements
 
     def _rolled_out(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        steps, displacements = [], []
+        steps: list[Tensor] = []
+        displacements: list[Tensor] = []
         for _ in self.options.horizons:
             step, displacement = self._pass(planes)
             moved = displacement[:, 0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from re2pix_node.nets.features import SUB
+from re2pix_node.nets.warp import warp
 
 RADIUS = 4  # search radius in cells, on the fine and on the coarse grid
 DESCRIPTOR = 24
@@ -28,7 +29,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        return x + self.contract(functional.gelu(self.expand(y))).permute(0, 3, 1, 2)
+        change: Tensor = self.contract(functional.gelu(self.expand(y)))
+        return x + change.permute(0, 3, 1, 2)
 
 
 class Describe(nn.Module):
@@ -44,11 +46,15 @@ class Describe(nn.Module):
     def forward(self, features: Tensor, picture: Tensor) -> Tensor:
         grey = functional.pixel_shuffle(picture, SUB)
         seen = self.coarse(functional.gelu(self.fine(grey))) + self.features(features)
-        return self.out(functional.gelu(seen))
+        out: Tensor = self.out(functional.gelu(seen))
+        return out
 
 
 class Compare(nn.Module):
     """The similarity of each cell to the cells around its place in another frame: [n, (2 RADIUS + 1)^2, h, w]."""
+
+    places: Tensor
+    inside: Tensor
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -66,11 +72,13 @@ class Compare(nn.Module):
         now, other = (functional.normalize(x.float(), dim=1, eps=1e-4).flatten(2) for x in (now, other))
         alike = now.transpose(1, 2) @ other  # all pairs of cells: one product is faster than 81 shifted ones
         near = torch.gather(alike, 2, self.places.expand(number, -1, -1)) * self.inside
-        return near.transpose(1, 2).unflatten(2, (height, width))
+        return torch.unflatten(near.transpose(1, 2), 2, (height, width))
 
 
 class Motion(nn.Module):
     """For each horizon, the place in the newest frame of a future cell's content, in cells [n, K, 2, h, w]."""
+
+    steps: Tensor
 
     def __init__(
         self, channels: int, grid: tuple[int, int], frames: int, horizons: tuple[int, ...], width: int, depth: int
@@ -90,8 +98,8 @@ class Motion(nn.Module):
         self.split = nn.Linear(width, 2 * width)
         self.refine = ConvBlock(width // 2)
         self.change = nn.Conv2d(width // 2, 2 * len(horizons), 3, padding=1)
-        nn.init.zeros_(self.change.weight)
-        nn.init.zeros_(self.change.bias)
+        for parameter in self.change.parameters():
+            nn.init.zeros_(parameter)
         self.register_buffer("steps", torch.tensor(horizons, dtype=torch.float32).view(1, -1, 1, 1, 1), False)
 
     def forward(self, features: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,8 +108,8 @@ class Motion(nn.Module):
         frames = self.pairs + 1
         flow, unlike = flow_between(pictures[:, -1], pictures[:, -2])
         described = self.describe(features[:, -frames:].flatten(0, 1), pictures[:, -frames:].flatten(0, 1))
-        described = described.unflatten(0, (number, frames))
-        small = functional.avg_pool2d(described.flatten(0, 1), 2).unflatten(0, (number, frames))
+        small = functional.avg_pool2d(described, 2)
+        described, small = (torch.unflatten(x, 0, (number, frames)) for x in (described, small))
         fine, coarse = (
             torch.cat([compare(x[:, -1], x[:, -2 - pair]) for pair in range(self.pairs)], 1)
             for compare, x in zip(self.compare, (described, small), strict=True)
@@ -111,7 +119,7 @@ class Motion(nn.Module):
         x = self.blocks(self.merge(near) + self.coarse(coarse) + self.place)
         x = functional.pixel_shuffle(self.split(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), 2)
         known = self.refine(x + content)
-        change = self.change(known).unflatten(1, (-1, 2))
+        change = torch.unflatten(self.change(known), 1, (-1, 2))
         return self.steps * flow[:, None] + change, known
 
 
@@ -122,22 +130,22 @@ def flow_between(now: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     Lucas and Kanade's method on a pyramid of the carried pictures [n, 16, h, w], its finest level two pixels a cell.
     """
     pyramid = [[functional.avg_pool2d(functional.pixel_shuffle(x.float(), SUB), 2)] for x in (now, before)]
-    for level in pyramid:
+    for levels in pyramid:
         for _ in range(LEVELS - 1):
-            level.append(functional.avg_pool2d(level[-1], 2))
+            levels.append(functional.avg_pool2d(levels[-1], 2))
     flow = torch.zeros_like(pyramid[0][-1]).expand(-1, 2, -1, -1)
     for level in reversed(range(LEVELS)):
         seen, other = pyramid[0][level], pyramid[1][level]
         if level < LEVELS - 1:
             flow = 2 * functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
         across, down = _slopes(seen)
-        xx, xy, yy = _around(torch.cat([across * across, across * down, down * down], 1)).split(1, 1)
+        xx, xy, yy = torch.split(_around(torch.cat([across * across, across * down, down * down], 1)), 1, 1)
         # Without texture this keeps the flow of the coarser level.
         xx, yy = xx + STIFF, yy + STIFF
         scale = 1 / (xx * yy - xy * xy)
         for _ in range(ROUNDS):
             off = warp(other, flow) - seen
-            x, y = _around(torch.cat([across * off, down * off], 1)).split(1, 1)
+            x, y = torch.split(_around(torch.cat([across * off, down * off], 1)), 1, 1)
             step = torch.cat([xy * y - yy * x, xy * x - xx * y], 1) * scale
             flow = _mean(flow + step.clamp(-1, 1), 1)
     unlike = (warp(pyramid[1][0], flow) - pyramid[0][0]).abs()
@@ -156,15 +164,3 @@ def _around(x: Tensor) -> Tensor:
 
 def _mean(x: Tensor, reach: int) -> Tensor:
     return functional.avg_pool2d(functional.pad(x, (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)
-
-
-def warp(x: Tensor, displacement: Tensor) -> Tensor:
-    """Sample [n, C, h, w] at each cell's place plus its displacement [n, 2 (right, down), h, w], in cells."""
-    height, width = x.shape[-2:]
-    rows = torch.arange(height, device=x.device, dtype=torch.float32)[:, None]
-    columns = torch.arange(width, device=x.device, dtype=torch.float32)
-    right = (columns + displacement[:, 0].float() + 0.5) * (2 / width) - 1
-    down = (rows + displacement[:, 1].float() + 0.5) * (2 / height) - 1
-    # The grid stays in full precision: half precision would move the picture by whole cells.
-    places = torch.stack([right, down], -1)
-    return functional.grid_sample(x.float(), places, padding_mode="border", align_corners=False).to(x.dtype)

@@ -55,8 +55,8 @@ class Finisher(nn.Module):
         self.blocks = nn.Sequential(*[_Block(o.width) for _ in range(o.blocks)])
         self.leave = nn.Conv2d(o.width, PATCH**2, 3, padding=1)
         # It starts as the same mixture everywhere, mostly the moved picture.
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, drawn: Tensor, moved: Tensor, drawn_picture: Tensor, moved_picture: Tensor) -> Tensor:
         """Latents [n, latents, h, w] and planes [n, 3, H, W] of each -> planes."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.nets.nano.forecaster import NanoForecaster
-from re2pix_node.nets.nano.motion import warp
+from re2pix_node.nets.forecaster import Forecaster
 from re2pix_node.nets.pictures.finisher import Finisher
 from re2pix_node.nets.pictures.vae import CELL, PictureCoder, planes_of
+from re2pix_node.nets.warp import warp
 
 SPREAD = 0.7  # approximate spread of the truth around the latents of the moved picture; their own is 1
 LEAST_SIGMA = 0.05  # the velocities of nearly clean latents are mostly noise
@@ -60,14 +60,16 @@ class PictureBlock(nn.Module):
         x = x + gate * self._attend(self.norm(x) * (1 + scale) + shift)
         y = self.norm(x) * (1 + scale2) + shift2
         y = y + self.depthwise(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + gate2 * self.contract(functional.gelu(self.expand(y)))
+        out: Tensor = x + gate2 * self.contract(functional.gelu(self.expand(y)))
+        return out
 
     def _attend(self, x: Tensor) -> Tensor:
         number, height, columns, width = x.shape
         tokens = self.qkv(x.flatten(1, 2)).view(number, height * columns, 3, self.heads, width // self.heads)
         query, key, value = tokens.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
-        return self.out(mixed.reshape(number, height, columns, width))
+        out: Tensor = self.out(mixed.reshape(number, height, columns, width))
+        return out
 
 
 class PictureTransformer(nn.Module):
@@ -156,7 +158,7 @@ class RenderGraph(nn.Module):
         net: PictureTransformer,
         coder: PictureCoder,
         finisher: Finisher,
-        forecaster: NanoForecaster,
+        forecaster: Forecaster,
         steps: int,
         guidance: float,
     ) -> None:
@@ -170,12 +172,12 @@ class RenderGraph(nn.Module):
 
         0 is black and 255 white. The output is not bytes, because bytes would hide NaN and infinity.
         """
-        _, displacements = self.forecaster(torch.stack(context, 1))
+        displacements = self.forecaster(torch.stack(context, 1)).displacements
         chosen = (torch.arange(len(self.ahead), device=horizon.device) == horizon[:, None]).float()
         picture = moved_on(frame, (displacements * chosen[:, :, None, None, None]).sum(1))
         moved = self.coder.encode(picture)
         ahead = (self.ahead * chosen).sum(1)
         drawn = sample(self.net, noise.view(moved.shape), features, moved, ahead, self.steps, self.guidance)
-        planes = self.finisher(drawn, moved, self.coder.decode(drawn), picture)
+        planes: Tensor = self.finisher(drawn, moved, self.coder.decode(drawn), picture)
         # OpenVINO's Clip and Relu turn NaN into numbers, so NaN is carried around them.
         return ((planes + 1) * 127.5).permute(0, 2, 3, 1) + (drawn - drawn).sum()

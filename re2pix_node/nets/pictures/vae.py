@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -14,8 +14,19 @@ from torch.nn import functional
 from re2pix_node.nets.backbone import Backbone
 
 CELL = 8  # pixels of the picture along one side of a latent
-KINDS = {"AutoencoderTiny": AutoencoderTiny, "AutoencoderKL": AutoencoderKL}
-Vae: TypeAlias = AutoencoderTiny | AutoencoderKL
+KINDS: dict[str, Any] = {"AutoencoderTiny": AutoencoderTiny, "AutoencoderKL": AutoencoderKL}
+
+
+class Vae(Protocol):
+    """What we use of these; diffusers has no types that mypy could read."""
+
+    config: Any
+
+    def to(self, *, memory_format: torch.memory_format) -> Any: ...
+
+    def encode(self, x: Tensor, return_dict: bool) -> tuple[Any, ...]: ...
+
+    def decode(self, z: Tensor, return_dict: bool) -> tuple[Any, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -35,8 +46,8 @@ class VaeOptions:
             )
 
 
-def build_vae(options: VaeOptions) -> AutoencoderTiny:
-    return AutoencoderTiny(
+def build_vae(options: VaeOptions) -> Vae:
+    vae: Vae = KINDS["AutoencoderTiny"](
         in_channels=3 * options.patch**2,
         out_channels=3 * options.patch**2,
         encoder_block_out_channels=(options.width,) * len(options.encoder_blocks),
@@ -45,6 +56,7 @@ def build_vae(options: VaeOptions) -> AutoencoderTiny:
         num_encoder_blocks=options.encoder_blocks,
         num_decoder_blocks=options.decoder_blocks,
     )
+    return vae
 
 
 def vae_facts(vae: Vae) -> dict[str, Any]:
@@ -54,7 +66,8 @@ def vae_facts(vae: Vae) -> dict[str, Any]:
 
 
 def vae_of(facts: Mapping[str, Any]) -> Vae:
-    return KINDS[facts["kind"]](**{name: value for name, value in facts.items() if name != "kind"})
+    vae: Vae = KINDS[facts["kind"]](**{name: value for name, value in facts.items() if name != "kind"})
+    return vae
 
 
 class PictureCoder(nn.Module):
@@ -65,10 +78,9 @@ class PictureCoder(nn.Module):
 
     def __init__(self, vae: Vae) -> None:
         super().__init__()
-        config: Any = vae.config
         self.vae = vae.to(memory_format=torch.channels_last)
-        self.patch = math.isqrt(config.in_channels // 3)
-        self.latents = int(config.latent_channels)
+        self.patch = math.isqrt(vae.config.in_channels // 3)
+        self.latents = int(vae.config.latent_channels)
         self.register_buffer("mean", torch.zeros(self.latents, 1, 1))
         self.register_buffer("std", torch.ones(self.latents, 1, 1))
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,8 @@ def _write(clip: Clip, mirrored: bool, cached: CachedClip, backbone: BackboneSpe
         try:
             with partial.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
+                write_header: Any = np.lib.format.write_array_header_1_0  # numpy has no types for it
+                write_header(file, header)
                 for frame in frames:
                     fitted = fit_frame(frame, backbone.height, backbone.width, backbone.fit)[0]
                     file.write(np.ascontiguousarray(fitted[:, ::-1] if mirrored else fitted).tobytes())

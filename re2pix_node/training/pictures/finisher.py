@@ -10,7 +10,7 @@ from torch.nn import functional
 from re2pix_node.bundle.manifest import build
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.nets.backbone import Backbone
-from re2pix_node.nets.nano.forecaster import NanoForecaster
+from re2pix_node.nets.forecaster import Forecaster
 from re2pix_node.nets.pictures.finisher import Finisher, FinisherOptions, contrast
 from re2pix_node.nets.pictures.renderer import PictureTransformer, moved_on, sample
 from re2pix_node.nets.pictures.vae import CELL, PictureCoder, planes_of, unlikeness
@@ -38,7 +38,7 @@ class FinishLoss(nn.Module):
         spec: RunFile,
         coder: PictureCoder,
         renderer: PictureTransformer,
-        forecaster: NanoForecaster,
+        forecaster: Forecaster,
         backbone: Backbone,
     ) -> None:
         super().__init__()
@@ -75,7 +75,9 @@ class FinishLoss(nn.Module):
         **_: Tensor,
     ) -> tuple[Tensor, ...]:
         """The finisher's inputs and the true picture: square crops of this many cells, or the whole."""
-        coder, renderer, forecaster = (module.to(pictures.device) for module in self._frozen[:3])
+        coder, renderer, forecaster = self._frozen[:3]
+        for module in (coder, renderer, forecaster):
+            module.to(pictures.device)
         features, displacements = forecaster(context)
         each = torch.arange(len(horizon), device=horizon.device)
         now, then = pictures.unbind(1)

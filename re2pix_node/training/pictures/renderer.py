@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from re2pix_node.bundle.manifest import TimeSpec, build
 from re2pix_node.errors import BundleError, TrainingError
-from re2pix_node.nets.nano.forecaster import NanoForecaster
+from re2pix_node.nets.forecaster import Forecaster
 from re2pix_node.nets.pictures.renderer import LEAST_SIGMA, PictureTransformer, RendererOptions, moved_on, sample
 from re2pix_node.nets.pictures.vae import CELL, PictureCoder, planes_of
 from re2pix_node.training.cached_samples import Chosen, ForecastSamples
@@ -76,11 +76,11 @@ class RenderLoss(nn.Module):
 
     ahead: Tensor
 
-    def __init__(self, spec: RunFile, coder: PictureCoder, forecaster: NanoForecaster) -> None:
+    def __init__(self, spec: RunFile, coder: PictureCoder, forecaster: Forecaster) -> None:
         super().__init__()
         self.net = PictureTransformer(renderer_options(spec, coder.latents))
         self._channels = spec.pca.channels
-        self._frozen = [coder, forecaster]  # in a list, so that they are not trained
+        self._frozen = coder, forecaster  # in a tuple, so that they are not trained
         self.register_buffer("ahead", torch.tensor(spec.time.horizons, dtype=torch.float32), persistent=False)
 
     def forward(
@@ -99,12 +99,12 @@ class RenderLoss(nn.Module):
     @torch.no_grad()
     def given(self, context: Tensor, pictures: Tensor, horizon: Tensor, **_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The forecaster's features; the latents of the true picture and of the moved picture."""
-        coder, forecaster = (module.to(pictures.device) for module in self._frozen)
+        coder, forecaster = self._frozen[0].to(pictures.device), self._frozen[1].to(pictures.device)
         said, displacements = forecaster(context)
         each = torch.arange(len(horizon), device=horizon.device)
         now, then = pictures.unbind(1)
         moved = moved_on(now, displacements[each, horizon])
-        clean, moved = coder.encode(torch.cat([planes_of(then), moved])).float().split(len(horizon))
+        clean, moved = torch.split(coder.encode(torch.cat([planes_of(then), moved])).float(), len(horizon))
         return said[each, horizon].float(), clean, moved
 
 
@@ -117,7 +117,7 @@ class RenderTask:
         train: RenderSamples,
         val: RenderSamples,
         coder: PictureCoder,
-        forecaster: NanoForecaster,
+        forecaster: Forecaster,
     ) -> None:
         self.model = RenderLoss(spec, coder, forecaster)
         self._spec, self._settings, self._coder = spec, spec.renderer, coder

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from re2pix_node.errors import TrainingError
+from re2pix_node.nets.forecaster import Forecaster
 from re2pix_node.nets.pictures.finisher import Finisher
 from re2pix_node.nets.pictures.renderer import PictureTransformer
 from re2pix_node.nets.pictures.vae import PictureCoder, vae_facts, vae_of
@@ -49,7 +50,7 @@ def train_vae(run: RunFolder, accelerator: Accelerator) -> str:
 
 def train_renderer(run: RunFolder, accelerator: Accelerator) -> str:
     spec = run.spec
-    coder, forecaster = read_vae(run), read_forecaster(run)[0]
+    forecaster, coder = read_motion(run), read_vae(run)
     samples, val, note = _samples(run)
     torch.manual_seed(spec.seed)
     task = RenderTask(spec, samples, val, coder, forecaster)
@@ -63,7 +64,7 @@ def train_renderer(run: RunFolder, accelerator: Accelerator) -> str:
 def train_finisher(run: RunFolder, accelerator: Accelerator) -> str:
     spec = run.spec
     coder = read_vae(run)
-    renderer, forecaster = read_renderer(run, coder), read_forecaster(run)[0]
+    renderer, forecaster = read_renderer(run, coder), read_motion(run)
     samples, val, note = _samples(run)
     torch.manual_seed(spec.seed)
     loss = FinishLoss(spec, coder, renderer, forecaster, load_backbone(spec.backbone))
@@ -84,6 +85,17 @@ def _samples(run: RunFolder) -> tuple[RenderSamples, RenderSamples, str]:
         return RenderSamples(entries, of_entries, pictures, spec.time, spec.seed)
 
     return samples(data, clips), samples(val_data, val_clips), note
+
+
+def read_motion(run: RunFolder) -> Forecaster:
+    """The forecaster, frozen; TrainingError where its family finds no motion to move pictures along."""
+    forecaster = read_forecaster(run)[0]
+    if not forecaster.finds_motion:
+        raise TrainingError(
+            f"{run.path}: forecaster.family: '{run.spec.forecaster.family}' finds no motion, which the renderer moves "
+            "pictures along: train it on a run of another family"
+        )
+    return forecaster
 
 
 def read_vae(run: RunFolder) -> PictureCoder:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,10 @@ def _pretrained(folder: Path) -> Vae:
     kind = config.get("_class_name") if isinstance(config, dict) else None
     if kind not in KINDS:
         raise TrainingError(f"{folder}: is of the kind {kind}; known are {', '.join(KINDS)}")
-    vae, info = KINDS[kind].from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    loaded: tuple[Vae, dict[str, Any]] = KINDS[kind].from_pretrained(
+        folder, local_files_only=True, output_loading_info=True
+    )
+    vae, info = loaded
     if missing := sorted(info["missing_keys"]):  # diffusers only warns and invents them
         raise TrainingError(f"{folder}: lacks {len(missing)} weights, {missing[0]} is the first: copy it again, whole")
     channels, back = vae.config.in_channels, vae.config.out_channels

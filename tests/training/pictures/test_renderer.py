@@ -19,7 +19,7 @@ from re2pix_node.nets.nano.forecaster import NanoForecaster
 from re2pix_node.nets.pictures.renderer import LEAST_SIGMA
 from re2pix_node.nets.pictures.vae import PictureCoder, build_vae
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.forecaster import nano_options
+from re2pix_node.training.nano.loss import nano_options
 from re2pix_node.training.pictures.clip_pictures import clip_pictures
 from re2pix_node.training.pictures.finisher import FinishLoss, FinishTask
 from re2pix_node.training.pictures.renderer import (
@@ -279,7 +279,7 @@ def test_what_is_missing_or_does_not_fit_is_told(
     assert main(["train", "renderer", str(other), "-o", str(trained_run)]) == 2
     assert "vae.noise differs" in capsys.readouterr().err
     assert main(["train", "renderer", str(other), "-o", str(tmp_path / "new")]) == 2
-    assert "vae/weights.pt: is missing: make it first: re2pix train vae" in capsys.readouterr().err
+    assert "forecaster/weights.pt: is missing: make it first: re2pix train forecaster" in capsys.readouterr().err
     with pytest.raises(TrainingError, match=r"small: renderer\.model: unknown field 'hiden'; known are"):
         renderer_options(spec_of(tmp_path, renderer={"model": {"hiden": 3}}), 4)
     with pytest.raises(TrainingError, match=r"small: vae\.model: patch 2 and 1 encoder_blocks make 2 pixels"):

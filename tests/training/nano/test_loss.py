@@ -11,7 +11,8 @@ from re2pix_node.nets.features import CARRIED
 from re2pix_node.nets.light_head import LightHead
 from re2pix_node.training.cached_samples import ForecastSamples
 from re2pix_node.training.feature_cache import CachedClip
-from re2pix_node.training.forecaster import ForecastTask, nano_options
+from re2pix_node.training.forecast_task import ForecastTask
+from re2pix_node.training.nano.loss import NanoLoss, nano_options
 from re2pix_node.training.run_file import RunFile, read_run_file
 from tests.support.made_runs import HEIGHT, WIDTH, run_fields, write_run
 from tests.training.test_cached_samples import ENTRY, OWN
@@ -40,7 +41,7 @@ def task_of(folder: Path, head: torch.nn.Module | None = None, **forecaster: obj
     spec = spec_of(folder, **forecaster)
     samples = ForecastSamples([ENTRY], [[drifting_clip(folder)]], spec.time, 0)
     torch.manual_seed(0)
-    return ForecastTask(spec, samples, samples, head)
+    return ForecastTask(spec, samples, samples, NanoLoss(spec, head))
 
 
 def figures(task: ForecastTask) -> dict[str, float]:
