@@ -179,7 +179,7 @@ def test_a_part_of_a_checkpoint_that_is_wrong_is_named(tmp_path: Path, change: d
     trained(tmp_path)
     state = read_stored(tmp_path / "checkpoint.pt")
     torch.save({**state, **change}, tmp_path / "checkpoint.pt")
-    with pytest.raises(TrainingError, match=rf"checkpoint\.pt: does not fit this run \(.*{reason}.*\): start again"):
+    with pytest.raises(TrainingError, match=rf"checkpoint\.pt: does not fit this run \(.*{reason}.*\): restart"):
         trained(tmp_path)
 
 
