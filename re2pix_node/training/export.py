@@ -49,7 +49,7 @@ from re2pix_node.training.trained import read_basis, read_forecaster, read_head
 
 UNKNOWN = "0" * 64  # write_bundle fills in the hashes
 # Rounding to bf16 changes features by 0.02 to 0.03 and a thousandth of the labels; a wrong graph changes far more.
-BOUNDS = {"relative_l2": 0.05, "cosine": 0.999, "agreement": 0.98, "confidence": 0.02}
+PROOF = ProofSpec("proof.npz", UNKNOWN, relative_l2=0.05, cosine=0.999, agreement=0.98, confidence=0.02)
 # In bf16 a picture that is drawn in several steps differs more than features do: minimum PSNR against the proof, in dB.
 PSNR = 30.0
 # The figures of the renderer's steps, in words.
@@ -131,7 +131,7 @@ def _manifest(
         samples=1,
         labels=LabelSpec(*size, _classes(space, spec.head.moving)),
         graphs=Graphs(FileEntry("encode.onnx", UNKNOWN), FileEntry("forecast.onnx", UNKNOWN)),
-        proof=ProofSpec("proof.npz", UNKNOWN, **BOUNDS),
+        proof=PROOF,
         render=render,
         scores=_scores(run, ratios, render is not None),
     )

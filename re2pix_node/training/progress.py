@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ class _Lines:
 def progress_bar(what: str, unit: str, total: int, done: int = 0) -> "tqdm[object]":
     """A bar on standard error; outside a terminal, a line every half minute. Only one of several processes prints."""
     terminal = sys.stderr.isatty()
-    return tqdm(
+    bar: tqdm[Any] = tqdm(
         desc=what,
         unit=unit,
         total=total,
@@ -34,3 +35,4 @@ def progress_bar(what: str, unit: str, total: int, done: int = 0) -> "tqdm[objec
         bar_format=None if terminal else LINE,
         disable=done == total or os.environ.get("RANK", "0") != "0",
     )
+    return bar

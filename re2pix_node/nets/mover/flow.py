@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from re2pix_node.nets.features import SUB
-from re2pix_node.nets.nano.motion import RADIUS, Compare, warp
+from re2pix_node.nets.nano.motion import RADIUS, Compare
+from re2pix_node.nets.warp import warp
 
 DESCRIPTOR = 32
 FINE = 24  # channels of the picture on the fine grid, which has 2 x 2 cells for each cell

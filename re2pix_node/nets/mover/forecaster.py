@@ -9,7 +9,7 @@ from torch.nn import functional
 from re2pix_node.nets.mover.flow import FINE, FlowNet, FrameDescriber, MoverBlock
 from re2pix_node.nets.mover.head import EdgeHead
 from re2pix_node.nets.nano.forecaster import NanoAttention
-from re2pix_node.nets.nano.motion import warp
+from re2pix_node.nets.warp import warp
 
 TINY = 1e-5
 PAST = 2  # flows between the newest frames, from which motion is predicted

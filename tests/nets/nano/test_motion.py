@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from re2pix_node.nets.features import small_picture
-from re2pix_node.nets.nano.motion import RADIUS, Compare, flow_between, warp
+from re2pix_node.nets.nano.motion import RADIUS, Compare, flow_between
+from re2pix_node.nets.warp import warp
 
 SIDE = 2 * RADIUS + 1
 
