@@ -45,7 +45,9 @@ def test_a_drive_comes_back_as_a_table_a_still_and_a_video(tiny: Bundle, drive_b
     assert (forecasts + contextless + overtaken + lost, undecodable) == (90, 0)
     assert {"engine", "rate", "latency p50", "latency p99", "in the node", "drops"} <= table.keys()
     # The drive goes straight on, which is what the tiny bundle expects.
-    assert all(part.strip()[0] in "+-" for part in table["skill"].split(" (")[0].split(","))
+    # A busy machine may overtake all frames by which one of the horizons would be measured.
+    for part in table["skill"].split(" (")[0].split(","):
+        assert re.match(r"[+-]\d\.\d\d|not measured", part.strip()), part
     assert lines[-1] == f"video {tmp_path / 'demo' / 'demo.webm'}"
     still = cv2.imread(str(tmp_path / "demo" / "demo.png"))
     video = cv2.VideoCapture(str(tmp_path / "demo" / "demo.webm"))

@@ -78,8 +78,8 @@ def test_frames_come_at_the_pace_of_the_recording(drive_bag: Path, listener: Lis
     # As late as the player says, which counts what is more than 10 ms.
     late = (sent[-1] - sent[0] - 59 * STEP / 2) / 1e9
     assert said["late_s"] - 0.02 <= late <= said["late_s"] + 0.02
-    # Not in bursts; a busy machine may wake the player late for some frames.
-    assert np.percentile(np.diff(sent), 10) >= STEP / 2 - 0.015e9
+    # Not in bursts, nor in pairs; a busy machine may wake the player late for some frames.
+    assert np.median(np.diff(sent)) == pytest.approx(STEP / 2, rel=0.3)
 
 
 def test_a_loop_starts_over(drive_bag: Path, recorded: list, listener: Listener, tmp_path: Path) -> None:
