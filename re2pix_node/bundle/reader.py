@@ -102,7 +102,7 @@ class Bundle:
 
 
 def sampled_tensors(manifest: Manifest) -> list[str]:
-    """The arrays of which a proof may have a sample: they are compared as vectors, and no graph takes them."""
+    """The arrays that a proof may shorten to a sample: they are compared as vectors and are no graph's input."""
     return ["encode.features", "forecast.features", *(f"forecast.{output.name}" for output in manifest.outputs)]
 
 
@@ -119,7 +119,7 @@ def proof_tensors(manifest: Manifest) -> dict[str, Tensor]:
             tensors[name] = Tensor(tensors[name].dtype, (-(-math.prod(tensors[name].shape) // every),))
     if manifest.render:
         # The proof's picture shows the last horizon of the proof's forecast. If the proof has only a sample of that, it
-        # has the picture's features apart. All other inputs are already there.
+        # stores the picture's features separately. All other inputs are already there.
         inputs = render_signature(manifest).inputs
         tensors |= {f"render.{name}": inputs[name] for name in (("noise",) if every == 1 else ("features", "noise"))}
         tensors["render.image"] = tensors["encode.frame"]

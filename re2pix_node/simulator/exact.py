@@ -1,4 +1,4 @@
-"""Exact drives as plain arrays, made by several processes while a training reads and deletes them.
+"""Makes exact drives as plain arrays in several processes, while a training reads and deletes them.
 
 python -m re2pix_node.simulator.exact FOLDER --processes 14
 """
@@ -15,7 +15,7 @@ import numpy as np
 from re2pix_node.footage.exact_drives import HALF, ExactDrive
 from re2pix_node.simulator.drive import Drive
 
-RATES = (5.6667, 5.6667, 7.5, 4.5)  # frames a second: each frame is one stride after the one before
+RATES = (5.6667, 5.6667, 7.5, 4.5)  # frames a second: each frame is one stride after the previous one
 WAITING = 2  # drives for each process that may wait to be read
 
 
@@ -42,7 +42,7 @@ def exact_drive(seed: int, rate: float, frames: int, size: tuple[int, int]) -> E
 
 
 def start(folder: Path, processes: int, first_seed: int, frames: int, size: tuple[int, int]) -> list[BaseProcess]:
-    """Processes that fill `folder` until they are terminated, and wait when nobody reads."""
+    """Start processes that fill `folder` until they are terminated; they wait while drives are unread."""
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")  # a fork would share a GPU's state
     started: list[BaseProcess] = []

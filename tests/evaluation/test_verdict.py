@@ -1,4 +1,4 @@
-"""The verdict: its sentences, the order of clips, and the picture of which row is right where."""
+"""The verdict: its sentences, the order of clips, and the picture of the right row at each pixel."""
 
 import cv2
 import numpy as np
