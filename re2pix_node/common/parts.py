@@ -9,7 +9,7 @@ Part = TypeVar("Part")
 
 
 def find_part(folder: str, name: str, attribute: str, kind: type[Part], module: str = "") -> Part:
-    """The `attribute` of the module `name` in the package `folder`; ValueError says what else can be named.
+    """The `attribute` of the module `name` in the package `folder`; ValueError lists the known names.
 
     With `module`, each part is a package, and the attribute is in its module of that name.
     """
@@ -24,7 +24,7 @@ def find_part(folder: str, name: str, attribute: str, kind: type[Part], module: 
 
 
 def part_path(folder: str, name: str, module: str = "") -> str:
-    """Where the part is imported from; nothing of it is, yet."""
+    """The dotted path of the part; this imports nothing of it."""
     if "." in name:
         return name
     if name not in (known := known_parts(folder, module)):

@@ -1,4 +1,4 @@
-"""What every family's forecaster is to those who use its forecasts: training, evaluation, export and the renderer."""
+"""The interface of every family's forecaster, for training, evaluation, export and the renderer."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from re2pix_node.nets.masks import Masks
 
 @dataclass(frozen=True)
 class ForecasterOptions:
-    """What follows from the run; a family adds the options of its own networks."""
+    """The options that follow from the run; a family adds those of its networks."""
 
     channels: int  # of the features that are forecast
     carried: int  # channels of the small picture after them
@@ -23,7 +23,7 @@ class ForecasterOptions:
 
 class FeatureForecast(NamedTuple):
     features: Tensor  # [n, K, h, w, channels]
-    # [n, K, 2, h, w]: where in the newest frame the content of a future cell is, in cells to the right and down.
+    # [n, K, 2, h, w]: the place in the newest frame of a future cell's content, in cells to the right and down.
     displacements: Tensor | None = None
 
 
@@ -45,7 +45,7 @@ class ReadForecast(NamedTuple):
 class HeadReader(nn.Module):
     """context_0 .. context_{T-1} [1, h, w, channels + carried] -> ReadForecast, all labels by the head.
 
-    A family that knows more of its labels than a head sees in features has a reader of its own.
+    A family whose labels need more than a head on features has its own reader.
     """
 
     def __init__(self, net: Forecaster, head: nn.Module) -> None:

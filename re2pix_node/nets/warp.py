@@ -1,4 +1,4 @@
-"""Moving what a grid holds along displacements."""
+"""Moves the content of a grid along displacements."""
 
 import torch
 from torch import Tensor

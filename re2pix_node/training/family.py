@@ -1,7 +1,7 @@
-"""What a family of forecasters is: a folder here with a module `family`, and its networks in a folder of nets/.
+"""The interface of a family of forecasters: a folder here with a module `family`, and its networks in nets/.
 
-`forecaster.family` of a run file names the folder, or, by its dotted name, a module elsewhere. A family may learn from
-data of its own, and decides what its graph says and how it reads labels in it.
+`forecaster.family` of a run file names the folder, or, by its dotted name, a module elsewhere. A family may train
+on its own data, and decides what its graph computes and how labels are read from it.
 """
 
 from collections.abc import Callable
@@ -21,16 +21,16 @@ from re2pix_node.training.run_folder import RunFolder
 class ForecasterTraining:
     task: TrainingTask
     net: Forecaster  # the part of the task's model that a run keeps
-    note: str  # what footage the task's figures are of, for people
+    note: str  # the footage of the task's figures, in words
 
 
 @dataclass(frozen=True)
 class Family:
-    net: Callable[[RunFile], Forecaster]  # new; TrainingError for options in forecaster.model that it does not know
-    # The task's figures must have `of copying` and one for each horizon, h1 ..: SmoothL1 of features in shares of
+    net: Callable[[RunFile], Forecaster]  # a new network; TrainingError for unknown options in forecaster.model
+    # The task's figures must have `of copying` and one for each horizon, h1 ..: SmoothL1 of features divided by that of
     # copying the newest frame. Most families call forecast_task.forecaster_training.
     training: Callable[[RunFolder], ForecasterTraining]
-    # Of a trained forecaster and the head: a module as nets.forecaster.HeadReader. Export and calibration call it.
+    # From a trained forecaster and the head: a module like nets.forecaster.HeadReader. Export and calibration call it.
     reader: Callable[[Forecaster, nn.Module], nn.Module]
 
 

@@ -1,4 +1,4 @@
-"""Training of a forecaster on encoded footage, and how it is judged: the same for all families that learn from it."""
+"""Trains and validates a forecaster on encoded footage, for all families that learn from it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,7 +46,7 @@ class ForecasterLoss(nn.Module):
 
 
 def forecaster_training(run: RunFolder, loss: Callable[[], ForecasterLoss]) -> ForecasterTraining:
-    """What the steps of a training need, on all footage of the run. `loss` is made under the run's seed."""
+    """The task of a training on all footage of the run. `loss` is created under the run's seed."""
     spec = run.spec
     data, val_data, clips, val_clips, note = footage(run)
     samples = ForecastSamples(data, clips, spec.time, spec.seed)

@@ -54,7 +54,7 @@ def shorten_log(file: Path, step: int) -> None:
             f"{file}: cannot be read ({error}): move it away, and give the same command again"
         ) from None
     for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short, or not ours
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # truncated, or not ours
             if json.loads(line)["step"] <= step:
                 kept.append(f"{line}\n")
     with write_beside(file, replace=True) as partial:

@@ -19,7 +19,7 @@ def read_basis(run: RunFolder) -> FeatureBasis:
     file = run.needed("pca")
     try:
         return FeatureBasis.from_bytes(file.read_bytes())
-    except Exception as error:  # a damaged archive fails wherever it is damaged
+    except Exception as error:  # a damaged archive can raise any error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise TrainingError(
             f"{file}: cannot be read ({reason}): create it again with re2pix train pca ... --force"
@@ -40,7 +40,7 @@ def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
 
 
 def read_forecaster(run: RunFolder) -> tuple[Forecaster, Mapping[str, float]]:
-    """The forecaster, frozen, and the figures of its training."""
+    """Read the frozen forecaster, and the figures of its training."""
     file = run.needed("forecaster")
     content = read_stored(file)
     net = family_of(run.spec).net(run.spec)

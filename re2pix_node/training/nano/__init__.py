@@ -1,1 +1,1 @@
-"""How the small forecaster is learnt."""
+"""Trains the small forecaster."""

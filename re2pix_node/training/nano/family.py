@@ -1,4 +1,4 @@
-"""The small forecaster as a family: what training and export call."""
+"""The small forecaster as a family, for training and export."""
 
 from re2pix_node.nets.forecaster import HeadReader
 from re2pix_node.nets.nano.forecaster import NanoForecaster
@@ -15,7 +15,7 @@ def nano_net(spec: RunFile) -> NanoForecaster:
 
 
 def nano_training(run: RunFolder) -> ForecasterTraining:
-    # First: what is wrong is said before hours of footage are encoded.
+    # First, so that a fault is reported before hours of footage are encoded.
     nano_options(run.spec)
     head = read_head(run)[0] if run.spec.forecaster.agreement else None
     return forecaster_training(run, lambda: NanoLoss(run.spec, head))

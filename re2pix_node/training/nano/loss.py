@@ -1,4 +1,4 @@
-"""What the small forecaster is trained by."""
+"""The loss of the small forecaster."""
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ def nano_options(spec: RunFile) -> NanoOptions:
 
 
 class NanoLoss(ForecasterLoss):
-    """How far features are from those that came, and, beside them, what displacements alone explain."""
+    """The distance of features from the true future, of the forecast and of the warped features alone."""
 
     def __init__(self, spec: RunFile, head: nn.Module | None) -> None:
         super().__init__(NanoForecaster(nano_options(spec)))
