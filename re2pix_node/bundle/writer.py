@@ -32,12 +32,14 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle and read it back. This fills in the hashes of `manifest` and replaces any old ones.
 
-    `proof` has all values; the file has every n-th value of the features (`manifest.proof.every`).
+    `proof` has all values, or those of another bundle's proof; the file has every n-th value of the features
+    (`manifest.proof.every`).
     """
     encoded = {name: _serialized(name, model) for name, model in graphs.items()}
-    held = {name: np.asarray(proof[name]) for name in proof_tensors(manifest)}
-    if manifest.proof.every > 1:
-        for name in sampled_tensors(manifest):
+    tensors = proof_tensors(manifest)
+    held = {name: np.asarray(proof[name]) for name in tensors}
+    for name in sampled_tensors(manifest):
+        if held[name].shape != tensors[name].shape:
             held[name] = held[name].ravel()[:: manifest.proof.every]
     archive = io.BytesIO()
     np.savez_compressed(archive, **held)  # type: ignore[arg-type]

@@ -59,11 +59,11 @@ def export_bundle(
     frames: NDArray[np.uint8],
     replace: bool = False,
     renderer: nn.Module | None = None,
-    round_weights: bool = True,
+    in_half: bool = True,
 ) -> Bundle:
     """Writes a bundle of modules on the CPU. `frames`, u8 [T, H, W, 3], oldest first, make its proof.
 
-    With `round_weights`, rounds the modules' weights to float16 first, so that they take half the space: the proof is
+    With `in_half`, rounds the modules' weights to float16 first, so that they take half the space: the proof is
     that of the rounded weights.
 
     encoder: frame u8 [1, H, W, 3] -> features [1, h, w, C]
@@ -74,8 +74,8 @@ def export_bundle(
     """
     for module in filter(None, (encoder, forecaster, renderer)):
         _refuse_giant(module)
-        if round_weights:
-            _round_weights(module)
+        if in_half:
+            round_weights(module)
     manifest = dataclasses.replace(manifest, proof=dataclasses.replace(manifest.proof, every=EVERY))
     pictures = [torch.from_numpy(np.ascontiguousarray(frame[None])) for frame in frames]
     with torch.inference_mode():
@@ -118,7 +118,7 @@ def _coarse(features: Tensor) -> Tensor:
     return (features / step).round() * step
 
 
-def _round_weights(module: nn.Module) -> None:
+def round_weights(module: nn.Module) -> None:
     """To what float16 holds, except where it costs too much."""
     with torch.no_grad():
         for weights in module.parameters():

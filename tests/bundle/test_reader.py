@@ -211,6 +211,8 @@ def test_a_proof_of_a_sample_of_the_features_judges_like_a_whole_one(tmp_path: P
     for name in ("forecast.features", "forecast.warmth"):
         np.testing.assert_array_equal(bundle.proof()[name], proof[name].ravel()[::7])
     shutil.rmtree(tmp_path / "whole")  # nothing is taken from there
+    again = write_bundle(tmp_path / "again", sampled, graphs, bundle.proof())
+    np.testing.assert_array_equal(again.proof()["forecast.features"], bundle.proof()["forecast.features"])
     assert open_engine(bundle, "onnxruntime")[1][-1].proof.relative_l2 < 1e-5
     assert all(attempt.graph for attempt in renderer.attempts(bundle) if attempt.name != "tensorrt")
     changed = graphs["encode"].graph.initializer[-1]

@@ -58,7 +58,7 @@ def import_dino_foresight(checkpoint: Path, head: Path, output: Path, name: str,
     frames = proof_frames(manifest.time.context, *parts.image_size)
     networks = DinoEncoder(parts), DinoForecaster(parts, HORIZONS)
     # Not rounded: the bundle gives what the published files give.
-    return export_bundle(output, manifest, *networks, frames, replace, round_weights=False)
+    return export_bundle(output, manifest, *networks, frames, replace, in_half=False)
 
 
 def dino_foresight_manifest(name: str, parts: DinoForesight) -> Manifest:

@@ -19,7 +19,7 @@ from re2pix_node.bundle.writer import write_bundle
 from re2pix_node.footage.exact_drives import ExactDrive
 from re2pix_node.nets.masks import Masks
 from re2pix_node.nets.mover.forecaster import MoverForecaster
-from re2pix_node.nets.onnx_export import FORECAST_OUTPUTS, exported
+from re2pix_node.nets.onnx_export import EVERY, FORECAST_OUTPUTS, exported, round_weights
 from re2pix_node.training.head import best_temperature
 from re2pix_node.training.mover.learn import CONTEXT, SAMPLE, network
 from re2pix_node.training.mover.pack import PackedEncoder, read_encoder
@@ -72,11 +72,13 @@ def temperatures(net: MoverForecaster, encoder: PackedEncoder, drives: list[Path
 
 def export(weights: Path, pack: Path, before: Path, drives: list[Path], version: str, output: Path) -> None:
     bundle = read_bundle(before)
-    manifest = dataclasses.replace(bundle.manifest, version=version, render=None, scores=())
+    bounds = dataclasses.replace(bundle.manifest.proof, every=EVERY)
+    manifest = dataclasses.replace(bundle.manifest, version=version, proof=bounds, render=None, scores=())
     net = read_network(weights)
     size = manifest.labels.height, manifest.labels.width
     ids = [label.id for label in manifest.labels.classes]
     graph = MoverGraph(net, Masks(ids, size, temperatures(net, read_encoder(pack), drives))).eval()
+    round_weights(graph)
     proof = {name: np.asarray(array) for name, array in bundle.proof().items() if not name.startswith("render.")}
     names = [f"context_{i}" for i in range(manifest.time.context)]
     context = {name: torch.from_numpy(proof[f"forecast.{name}"].astype(np.float32)) for name in names}
