@@ -104,7 +104,7 @@ def test_proof_is_kept_within_close_bounds(bundle: Bundle) -> None:
         ("forecaster", "pca_components", torch.ones(48, 500), "takes 500 channels, 4 layers have 128 each"),
         ("forecaster", "std", torch.zeros(512), "not above zero"),
         ("forecaster", "pca_mean", torch.zeros(5), "is [5], expected [512]"),
-        ("head", "head.scratch.output_conv.4.weight", torch.ones(256, 16, 1, 1), "tells 256 classes"),
+        ("head", "head.scratch.output_conv.4.weight", torch.ones(256, 16, 1, 1), "has 256 classes"),
         ("head", "head.projects.2.weight", torch.ones(16, 64, 1, 1), "is [16, 64, 1, 1], expected [16, 128, 1, 1]"),
         ("head", "head.scratch.refinenet2.resConfUnit1.bn1.weight", None, "is missing"),
         ("head", "head.readout_projects.0.0.weight", torch.ones(3), "is unexpected"),
