@@ -24,7 +24,8 @@ class MoverBlock(nn.Module):
         self.contract = nn.Conv2d(wider * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.contract(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
+        out: Tensor = x + self.contract(functional.gelu(self.expand(self.norm(self.depthwise(x)))))
+        return out
 
 
 class FrameDescriber(nn.Module):
@@ -62,8 +63,8 @@ class FlowNet(nn.Module):
         self.look = MoverBlock(half)
         self.second = nn.Conv2d(half, 2, 3, padding=1)
         for layer in (self.first, self.second):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, now: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Descriptors [n, DESCRIPTOR, h, w] of both -> first flow, flow, and the evidence [n, width // 2, h, w]."""

@@ -55,6 +55,8 @@ class MoverForecast:
 class MoverMotion(nn.Module):
     """From past flows to the place of each future cell's content in the newest frame."""
 
+    steps: Tensor
+
     def __init__(self, o: MoverOptions) -> None:
         super().__init__()
         half, known = o.motion_width // 2, o.flow_width // 2
@@ -66,8 +68,8 @@ class MoverMotion(nn.Module):
         self.split = nn.Conv2d(o.motion_width, 2 * o.motion_width, 1)
         self.refine = MoverBlock(half)
         self.change = nn.Conv2d(half, 2 * len(o.horizons), 3, padding=1)
-        nn.init.zeros_(self.change.weight)
-        nn.init.zeros_(self.change.bias)
+        for parameter in self.change.parameters():
+            nn.init.zeros_(parameter)
         self.register_buffer("steps", torch.tensor(o.horizons, dtype=torch.float32).view(1, -1, 1, 1, 1), False)
 
     def forward(self, features: Tensor, flows: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +87,7 @@ class MoverMotion(nn.Module):
         x = self.blocks(self.merge(near) + self.place)
         x = functional.pixel_shuffle(self.split(x), 2)
         x = self.refine(x + near)
-        return start + self.change(x).float().unflatten(1, (-1, 2)), x
+        return start + torch.unflatten(self.change(x).float(), 1, (-1, 2)), x
 
 
 class OpinionGate(nn.Module):
@@ -102,7 +104,7 @@ class OpinionGate(nn.Module):
         """Probabilities of both [n, classes, 2 h, 2 w], [n, 2, 2 h, 2 w], [n, known, h, w] -> those of the mixture."""
         x = self.enter(torch.cat([moved.to(known.dtype), read.to(known.dtype), shift.to(known.dtype) / 8], 1))
         x = functional.gelu(x + functional.pixel_shuffle(self.known(known), 2))
-        trust = self.out(x + functional.gelu(self.around(x))).float().sigmoid()
+        trust: Tensor = self.out(x + functional.gelu(self.around(x))).float().sigmoid()
         return read + trust * (moved - read)
 
 
@@ -123,19 +125,19 @@ class MoverForecaster(nn.Module):
         self.norm = nn.BatchNorm2d(o.hidden, momentum=0.02)
         self.leave = nn.Conv2d(o.hidden, 4 * ahead * o.channels, 1)
         self.known = nn.Conv2d(o.hidden, 4 * 32, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
         self.head = EdgeHead(o.channels, o.classes, o.head_width)
         self.edge = nn.Sequential(nn.Conv2d(FINE + 4, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 2, 3, padding=1))
-        nn.init.zeros_(self.edge[2].weight)
-        nn.init.zeros_(self.edge[2].bias)
+        for layer in (self.leave, self.edge[2]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
         self.gate = OpinionGate(o.classes, 32)
 
     def read(self, frames: Tensor) -> Tensor:
         """[n, h, w, channels + carried] -> logits of the present labels [n, classes, 2 h, 2 w]."""
         planes = frames.permute(0, 3, 1, 2)
         features, picture = planes[:, : self.options.channels], planes[:, self.options.channels :]
-        return self.head(features, self.describe(features, picture)[1])
+        logits: Tensor = self.head(features, self.describe(features, picture)[1])
+        return logits
 
     def forward(self, context: Tensor) -> MoverForecast:
         """[n, T, h, w, channels + carried], oldest first."""
@@ -144,18 +146,18 @@ class MoverForecaster(nn.Module):
         frames = context[:, -1 - PAST :].flip(1).permute(0, 1, 4, 2, 3)  # the newest first
         features, pictures = frames[:, :, : o.channels], frames[:, :, o.channels :]
         described, fine = self.describe(features.flatten(0, 1), pictures.flatten(0, 1))
-        described = described.unflatten(0, (number, PAST + 1))
-        fine = fine.unflatten(0, (number, PAST + 1))[:, 0]
+        described = torch.unflatten(described, 0, (number, PAST + 1))
+        fine = torch.unflatten(fine, 0, (number, PAST + 1))[:, 0]
         first, flow, known = self.flow(described[:, :-1].flatten(0, 1), described[:, 1:].flatten(0, 1))
-        flows = flow.unflatten(0, (number, PAST))
+        flows = torch.unflatten(flow, 0, (number, PAST))
         newest = features[:, 0]
-        displacements, moving = self.motion(newest, flows, known.unflatten(0, (number, PAST)))
+        displacements, moving = self.motion(newest, flows, torch.unflatten(known, 0, (number, PAST)))
         flat = displacements.flatten(0, 1)
-        moved = warp(_repeat(newest, ahead), flat).unflatten(0, (number, ahead))
+        moved = torch.unflatten(warp(_repeat(newest, ahead), flat), 0, (number, ahead))
         before = warp(features[:, 1], flows[:, 0])
         seen = torch.cat([newest, before, moved.flatten(1, 2), displacements.flatten(1, 2).to(newest.dtype), moving], 1)
         x = self.norm(self.blocks(self.enter(seen) + self.place))
-        change = functional.pixel_shuffle(self.leave(x), 2).unflatten(1, (ahead, o.channels))
+        change = torch.unflatten(functional.pixel_shuffle(self.leave(x), 2), 1, (ahead, o.channels))
         said = moved + change
         about = functional.pixel_shuffle(self.known(x), 2)
         now = self.head(newest, fine)

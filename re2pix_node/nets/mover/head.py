@@ -26,4 +26,5 @@ class EdgeHead(nn.Module):
         x = x + functional.gelu(self.mix(self.around(x)))
         x = x + self.contract(functional.gelu(self.expand(self.wide(x))))
         x = functional.gelu(functional.pixel_shuffle(self.split(x), 2) + self.edges(picture))
-        return self.out(x + functional.gelu(self.join(x)))
+        out: Tensor = self.out(x + functional.gelu(self.join(x)))
+        return out

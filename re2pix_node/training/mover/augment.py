@@ -77,9 +77,8 @@ def _moved_pictures(pictures: Tensor, views: Tensor) -> Tensor:
     planes = pictures.flatten(0, 1).permute(0, 3, 1, 2).float()
     grid = _grid(views, height, width).flatten(0, 1)
     grid = grid / torch.tensor([width / height, 1.0], device=grid.device)
-    return functional.grid_sample(planes, grid, padding_mode="reflection", align_corners=False).unflatten(
-        0, pictures.shape[:2]
-    )
+    moved = functional.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+    return torch.unflatten(moved, 0, pictures.shape[:2])
 
 
 def _moved_maps(chunk: Chunk, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,21 +86,18 @@ def _moved_maps(chunk: Chunk, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     height, width = chunk.labels.shape[-2:]
     places = _grid(views, height, width)  # [n, L, h, w, 2]
     grid = (places / torch.tensor([width / height, 1.0], device=places.device)).flatten(0, 1)
-    inside = (grid.abs() <= 1).all(-1).unflatten(0, (n, length))
+    inside = torch.unflatten((grid.abs() <= 1).all(-1), 0, (n, length))
     labels = functional.grid_sample(
         chunk.labels.flatten(0, 1)[:, None].float(), grid, mode="nearest", align_corners=False
-    )[:, 0].unflatten(0, (n, length))
+    )
+    labels = torch.unflatten(labels[:, 0], 0, (n, length))
     labels = torch.where(inside, labels, torch.full_like(labels, UNLABELLED)).byte()
     flows = functional.grid_sample(
         chunk.flows.flatten(2, 3).flatten(0, 1), grid, align_corners=False, padding_mode="border"
     )
-    flows = flows.unflatten(0, (n, length)).unflatten(2, (ahead, 2)).permute(0, 1, 2, 4, 5, 3)
-    seen = (
-        functional.grid_sample(chunk.seen.flatten(0, 1).float(), grid, mode="nearest", align_corners=False).unflatten(
-            0, (n, length)
-        )
-        > 0.5
-    )
+    flows = torch.unflatten(torch.unflatten(flows, 0, (n, length)), 2, (ahead, 2)).permute(0, 1, 2, 4, 5, 3)
+    seen = functional.grid_sample(chunk.seen.flatten(0, 1).float(), grid, mode="nearest", align_corners=False)
+    seen = torch.unflatten(seen, 0, (n, length)) > 0.5
     seen = seen & inside[:, :, None]
     back = torch.linalg.inv(views)
     unit = height / 2  # pixels of half size in 1
@@ -154,4 +150,5 @@ def _styled(x: Tensor, other: Tensor, g: torch.Generator) -> Tensor:
     reach = 0.004 + 0.03 * _random(g, x.shape[0], 1, 1, 1, 1) ** 2
     low = (torch.maximum(rows, columns) <= reach).float()
     mixed = amplitude + low * (wanted - amplitude)
-    return torch.fft.irfft2(spectrum / amplitude.clamp(min=1e-6) * mixed, s=x.shape[-2:]).clamp(0, 255)
+    styled: Tensor = torch.fft.irfft2(spectrum / amplitude.clamp(min=1e-6) * mixed, s=x.shape[-2:])
+    return styled.clamp(0, 255)

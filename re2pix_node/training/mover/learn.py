@@ -95,7 +95,8 @@ class Learner:
         del self.waiting[:most]
 
     def learn(self, net: MoverForecaster) -> None:
-        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
+        moving_average: Any = get_ema_multi_avg_fn  # PyTorch has no types for it
+        average = AveragedModel(net, multi_avg_fn=moving_average(AVERAGE), use_buffers=True)
         task = MoverLoss(net, class_weights(self.exact).to(self.device), LossShares()).to(self.device)
         optimizer = self.optimizer(net)
         start, told, stored = self.elapsed(), self.elapsed(), self.elapsed()
@@ -116,6 +117,7 @@ class Learner:
                 self.store(average, step)
                 stored = self.elapsed()
         self.store(average, step)
+        assert isinstance(average.module, MoverForecaster)
         self.judge(average.module, step)
 
     def optimizer(self, net: nn.Module) -> torch.optim.AdamW:
@@ -129,6 +131,7 @@ class Learner:
     def step(self, net: nn.Module, task: MoverLoss, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         chunk = augmented(self.batch(), self.generator, self.named.pictures[: self.named.total])
         features = self.encode(chunk.pictures)
+        parts: dict[str, Tensor]
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, parts = task(features, chunk)
         optimizer.zero_grad(set_to_none=True)
@@ -146,8 +149,8 @@ class Learner:
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):
-            parts = [self.encoder(part).float() for part in pictures.flatten(0, 1).split(64)]
-        return torch.cat(parts).unflatten(0, pictures.shape[:2])
+            parts = [self.encoder(part).float() for part in torch.split(pictures.flatten(0, 1), 64)]
+        return torch.unflatten(torch.cat(parts), 0, pictures.shape[:2])
 
     @torch.no_grad()
     def judge(self, net: MoverForecaster, step: int) -> None:

@@ -93,7 +93,7 @@ def read_clip(path: Path, size: tuple[int, int], most: int) -> RealClip:
         fine, frame = video.read()
         if not fine:
             break
-        pictures.append(fit_frame(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), *size, "crop")[0])
+        pictures.append(fit_frame(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8), *size, "crop")[0])
     beside = path.with_suffix(".labels.npz")
     if not beside.is_file():
         return RealClip(np.stack(pictures), None)

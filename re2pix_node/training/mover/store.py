@@ -78,7 +78,7 @@ class Store:
         flat = rows.flatten()
         exact = flat if self._exact else torch.zeros_like(flat)
         parts = (self.pictures[flat], self.labels[flat], self.flows[exact].float(), self.seen[exact])
-        return Chunk(*(part.unflatten(0, rows.shape) for part in parts))
+        return Chunk(*(torch.unflatten(part, 0, rows.shape) for part in parts))
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
