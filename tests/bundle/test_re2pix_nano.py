@@ -14,7 +14,7 @@ from re2pix_node.recordings.reader import open_recording
 from re2pix_node.render.renderer import PictureRenderer, PictureScene
 
 DRIVE = Path(__file__).resolve().parents[2] / "data/drive_90002"  # of the simulator's test split
-MEGABYTES = 60
+MEGABYTES = 32
 
 
 @pytest.fixture(scope="module")
