@@ -75,7 +75,11 @@ def seconds_between(last: Look, look: Look) -> float:
 def _threads(pid: int) -> tuple[bool, dict[str, float]]:
     """Whether any thread has or needs a processor, and the processor seconds of each thread."""
     ready, worked = False, {}
-    for thread in Path(f"/proc/{pid}/task").glob("*"):
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # the process has ended meanwhile
+        threads = []
+    for thread in threads:
         with suppress(OSError):  # the thread has ended meanwhile
             fields = (thread / "stat").read_text().rpartition(")")[2].split()  # fields from the state on
             ready |= fields[0] == "R"

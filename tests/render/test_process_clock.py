@@ -129,3 +129,4 @@ def test_it_bears_a_process_that_has_ended() -> None:
     with running(SLEEPS) as pid:
         clock = ProcessClock(pid)
     assert clock.read() >= 0
+    assert ProcessClock(pid).read() >= 0

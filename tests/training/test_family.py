@@ -96,6 +96,7 @@ def test_an_unknown_one_is_named_with_those_that_are_known(tmp_path: Path, famil
         family_of(read_run_file(write_run(tmp_path / "run.yaml", forecaster=fields)))
 
 
+@pytest.mark.long  # trains and exports
 def test_one_from_outside_is_trained_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

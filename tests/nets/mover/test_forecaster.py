@@ -81,6 +81,7 @@ class Graph(nn.Module):
         return said.features, said.displacements, said.labels.exp()
 
 
+@pytest.mark.long  # an export
 def test_the_graph_computes_the_same(net: MoverForecaster) -> None:
     torch.manual_seed(2)
     moving = MoverForecaster(OPTIONS).eval()

@@ -201,6 +201,7 @@ def test_options_that_cannot_be_are_refused() -> None:
         VaeOptions(patch=1)
 
 
+@pytest.mark.long  # an export and four engines
 def test_the_graph_draws_what_pytorch_draws_in_every_engine() -> None:
     """With guidance; without, which is a part of that, in training/test_export.py."""
     torch.manual_seed(0)
