@@ -15,8 +15,12 @@ class EngineError(Re2pixError):
     """An engine that cannot run a bundle on this machine, or that failed while running."""
 
 
-class NotFiniteError(EngineError):
-    """Features or a picture of one frame contain NaN or infinity; the engine itself works."""
+class OutputError(EngineError):
+    """Outputs of one frame that must not be published; the engine itself works."""
+
+
+class NotFiniteError(OutputError):
+    """Features or a picture of one frame contain NaN or infinity, in the type in which they are published."""
 
 
 class ImageError(Re2pixError):

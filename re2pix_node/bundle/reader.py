@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from re2pix_node.bundle.manifest import MANIFEST, FileEntry, Manifest, parse_manifest
+from re2pix_node.bundle.manifest import MANIFEST, UNLABELLED, FileEntry, Manifest, parse_manifest
 from re2pix_node.errors import BundleError
 
 MANIFEST_BYTES_MAX = 1_000_000
@@ -98,7 +98,9 @@ class Bundle:
         """Reference inputs and outputs of every graph, as `<graph>.<tensor>`."""
         spec = self.manifest.proof
         _read_checked(self.path, FileEntry(spec.file, spec.sha256))
-        return _load_proof(self.path / spec.file, proof_tensors(self.manifest))
+        arrays = _load_proof(self.path / spec.file, proof_tensors(self.manifest))
+        _check_values(self.path / spec.file, arrays, self.manifest)
+        return arrays
 
 
 def sampled_tensors(manifest: Manifest) -> list[str]:
@@ -192,6 +194,17 @@ def _load_proof(path: Path, expected: dict[str, Tensor]) -> dict[str, NDArray[np
         if found != tensor:
             raise BundleError(f"{path}: '{name}' is {found}, the manifest asks for {tensor}")
     return loaded
+
+
+def _check_values(path: Path, arrays: dict[str, NDArray[np.generic]], manifest: Manifest) -> None:
+    """References that no engine can be compared with would switch the proof off."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BundleError(f"{path}: '{name}' has NaN or infinity, which no engine can reproduce: export again")
+    known = [*(c.id for c in manifest.labels.classes), UNLABELLED]
+    strange = set(np.unique(arrays["forecast.labels"])) - set(known)
+    if strange:
+        raise BundleError(f"{path}: 'forecast.labels' has the class {min(strange)}, which the manifest does not name")
 
 
 def _check_proof_names(path: Path, found: set[str], expected: set[str]) -> None:

@@ -65,25 +65,26 @@ def compare(
     difference = found["forecast.confidence"].astype(np.float64) - reference["forecast.confidence"]
     confidence = float(np.abs(difference).mean()) / 255
     faults = []
-    if relative_l2 > bounds.relative_l2:
+    # Written so that NaN fails every comparison.
+    if not relative_l2 <= bounds.relative_l2:
         faults.append(f"features' relative L2 {relative_l2:.2g} exceeds {bounds.relative_l2:g}")
-    if cosine < bounds.cosine:
+    if not cosine >= bounds.cosine:
         faults.append(f"features' cosine {cosine:.6f} is below {bounds.cosine:g}")
-    if agreement < bounds.agreement:
+    if not agreement >= bounds.agreement:
         faults.append(f"only {agreement:.3%} of labels agree, {bounds.agreement:.3%} are needed")
-    if confidence > bounds.confidence:
+    if not confidence <= bounds.confidence:
         faults.append(f"confidence is off by {confidence:.2g}, more than {bounds.confidence:g}")
     for output in optional:
         name = f"forecast.{output.name}"
         apart, _ = _feature_figures(found[name], reference[name], bounds.every)
-        if apart > output.relative_l2:
+        if not apart <= output.relative_l2:
             faults.append(f"{output.name}'s relative L2 {apart:.2g} exceeds {output.relative_l2:g}")
     return Proof(relative_l2, cosine, agreement, confidence, tuple(faults))
 
 
 def _feature_figures(found: NDArray[Any], reference: NDArray[Any], every: int) -> tuple[float, float]:
-    """Relative L2 and cosine of the two, as vectors; the worst possible values for NaN or infinity."""
-    if not np.isfinite(found).all():
+    """Relative L2 and cosine of the two, as vectors; the worst possible values for NaN or infinity in either."""
+    if not (np.isfinite(found).all() and np.isfinite(reference).all()):
         return float("inf"), -1.0
     a, b = found.astype(np.float64).ravel()[::every], reference.astype(np.float64).ravel()
     length = float(np.linalg.norm(b)) or 1.0

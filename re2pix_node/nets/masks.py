@@ -6,13 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.bundle.manifest import UNLABELLED
+
+SANE = 1e30  # logits below this in sum are finite; only `<` is false for NaN in every engine
+
 
 class Masks(nn.Module):
     """Logits [N, classes, h, w] -> labels and confidence, u8 [N, H', W'].
 
     Labels are the manifest's class ids, in the order of the logits. Confidence is the probability of the label's class,
     0 to 255; a temperature above 1 reduces the confidence. There is one temperature for each of the N moments, or one
-    for all.
+    for all. Pixels with NaN or infinity in a logit are unlabelled (255) with confidence 0.
     """
 
     ids: Tensor
@@ -29,10 +33,16 @@ class Masks(nn.Module):
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         # Always in full precision: half precision overflows in the exponential.
         logits = logits.float()
+        # A sum passes on NaN and infinity in every engine; maxima of some engines skip NaN.
+        totals = logits.sum(1, keepdim=True)
         if logits.shape[-2:] != self.size:
             logits = functional.interpolate(logits, self.size, mode="bilinear", align_corners=False)
+            totals = functional.interpolate(totals, self.size, mode="bilinear", align_corners=False)
+        finite = totals[:, 0].abs() < SANE
         winners = logits.argmax(1)
-        labels = winners if self.ids_are_indices else self.ids[winners]
+        labels = winners.float() if self.ids_are_indices else self.ids[winners]
         chances = (logits / self.temperatures).softmax(1).amax(1)
+        labels = torch.where(finite, labels, torch.full_like(labels, UNLABELLED))
+        confidence = torch.where(finite, (chances * 255).round(), torch.zeros_like(chances))
         # Bytes: TensorRT 10 fails on graphs whose output is argmax's int64.
-        return labels.to(torch.uint8), (chances * 255).round().to(torch.uint8)
+        return labels.to(torch.uint8), confidence.to(torch.uint8)

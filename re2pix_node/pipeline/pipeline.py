@@ -16,6 +16,7 @@ from re2pix_node.engines.base import Engine, Features
 from re2pix_node.errors import NotFiniteError, Re2pixError
 from re2pix_node.imaging.geometry import FITS, Region, fit_frame
 from re2pix_node.pipeline.buffer import Arrival, Context, FrameBuffer, Timing
+from re2pix_node.pipeline.output_check import OutputCheck
 from re2pix_node.render.renderer import PictureScene
 
 
@@ -102,6 +103,7 @@ class Pipeline:
             raise Re2pixError(f"there is no fit '{self._fit}': choose one of {', '.join(FITS)}")
         self._buffer: FrameBuffer[Features] = FrameBuffer(timing_of(bundle.manifest.time))
         self._region: Region | None = None
+        self._check = OutputCheck(self._spec.labels)
 
     def use(self, engine: Engine) -> None:
         """Start again with another engine and an empty buffer, after the engine before it has failed."""
@@ -141,9 +143,12 @@ class Pipeline:
         with _timed(seconds, "encode"):
             encoded = self._engine.encode(picture[None])
             features = self._engine.fetch(encoded)[0]
-        _require_finite(features, "the encoder")
+        published, carried = np.split(features, [self._spec.features.channels], axis=-1)
+        features = np.ascontiguousarray(published)
+        self._check.features(features, "the encoder")
+        if not np.isfinite(carried).all():  # never published, but every forecast is computed from it
+            raise NotFiniteError("the encoder gave channels with NaN or infinity: nothing is forecast from this frame")
         arrival = self._buffer.push(stamp, encoded)
-        features = np.ascontiguousarray(features[..., : self._spec.features.channels])
         context = self._buffer.context()
         if context is None:
             return Observation(stamp, arrival, seconds, features, None, NoForecast.NO_CONTEXT, None)
@@ -154,7 +159,9 @@ class Pipeline:
 
     def _forecast(self, context: Context[Features], observed: NDArray[Any], region: Region) -> Forecast:
         outputs = self._engine.forecast(context.frames, draw_noise(self._spec, self.seed, context.stamps[-1]))
-        _require_finite(outputs.features, "the forecaster")
+        self._check.features(outputs.features, "the forecaster")
+        self._check.masks(outputs.labels)
+        self._check.optional(outputs.optional)
         steps = (0, *self._spec.time.horizons)
         return Forecast(
             stamp=context.stamps[-1],
@@ -175,8 +182,3 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
-
-
-def _require_finite(features: NDArray[Any], who: str) -> None:
-    if not np.isfinite(features).all():
-        raise NotFiniteError(f"{who} gave features with NaN or infinity: nothing is forecast from this frame")

@@ -109,7 +109,7 @@ def _attempt(
     if not np.isfinite(image).all():
         return RenderAttempt(name, fault="its picture of the proof is not finite")
     psnr = _psnr(_picture(image), proof["render.image"][0])
-    if psnr < bound:
+    if not psnr >= bound:
         return RenderAttempt(name, psnr, fault=f"its picture is not that of the proof, {bound:g} dB are needed")
     return RenderAttempt(name, psnr, graph)
 

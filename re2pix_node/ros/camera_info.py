@@ -17,6 +17,7 @@ def scaled(message: Any, region: Region, height: int, width: int) -> Any:
 
     The copy describes the masks as images: not binned, without a region of interest. It keeps the stamp.
     """
+    _require_finite(message)
     _require_match(message, region)
     x_binning, y_binning = _binning(message)
     # From masks to the sensor's full resolution, to which the matrices belong, in continuous pixels.
@@ -39,6 +40,7 @@ def scaled(message: Any, region: Region, height: int, width: int) -> Any:
     made.binning_x = made.binning_y = 0
     made.roi.x_offset = made.roi.y_offset = made.roi.height = made.roi.width = 0
     made.roi.do_rectify = False
+    _require_finite(made)
     return made
 
 
@@ -49,6 +51,14 @@ def _projected(to_masks: Matrix, matrix: Any) -> Matrix:
 
 def _binning(message: Any) -> tuple[int, int]:
     return max(1, message.binning_x), max(1, message.binning_y)
+
+
+def _require_finite(message: Any) -> None:
+    for name in ("k", "p", "r", "d"):
+        if not np.isfinite(np.asarray(getattr(message, name), np.float64)).all():
+            raise Re2pixError(
+                f"camera_info has NaN or infinity in {name.upper()}: it is not published, calibrate the camera again"
+            )
 
 
 def _require_match(message: Any, region: Region) -> None:

@@ -421,6 +421,28 @@ def test_bundles_of_other_shapes_work_too(tmp_path: Path, shape: dict[str, int])
     np.testing.assert_allclose(outputs.features, proof["forecast.features"], atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["encode.features", "forecast.context_0", "forecast.features"])
+def test_references_that_are_not_finite_do_not_switch_the_proof_off(copy: Path, name: str, value: float) -> None:
+    arrays = dict(np.load(copy / "proof.npz"))
+    arrays[name].reshape(-1)[7] = value
+    replace_proof(copy, packed(arrays))
+    assert f"'{name}' has NaN or infinity" in refusal(copy)
+
+
+def test_a_proof_with_a_class_that_the_manifest_does_not_name_is_refused(copy: Path) -> None:
+    arrays = dict(np.load(copy / "proof.npz"))
+    arrays["forecast.labels"][0, 0, 5, 5] = 99
+    replace_proof(copy, packed(arrays))
+    assert "'forecast.labels' has the class 99, which the manifest does not name" in refusal(copy)
+
+
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
+    return archive.getvalue()
+
+
 def test_a_zip_with_doubled_names_is_harmless(copy: Path) -> None:
     data = io.BytesIO((copy / "proof.npz").read_bytes())
     with zipfile.ZipFile(data, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):

@@ -239,6 +239,15 @@ def test_the_proof_of_the_reference_against_itself_is_perfect(tiny: Bundle) -> N
     assert proof.passed
 
 
+@pytest.mark.parametrize("name", ["encode.features", "forecast.features"])
+def test_a_reference_with_nan_proves_nothing(tiny: Bundle, name: str) -> None:
+    reference = tiny.proof()
+    reference[name] = reference[name].copy()
+    reference[name].reshape(-1)[3] = np.nan
+    found = {key: np.zeros_like(array) if "features" in key else array for key, array in tiny.proof().items()}
+    assert not compare(found, reference, tiny.manifest.proof).passed
+
+
 def test_prove_runs_every_graph(tiny: Bundle) -> None:
     engine, _ = open_engine(tiny, "onnxruntime")
     ran = []

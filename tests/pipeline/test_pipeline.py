@@ -7,11 +7,12 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.session import open_engine
-from re2pix_node.errors import EngineError
+from re2pix_node.errors import EngineError, OutputError
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.pipeline.buffer import Arrival
 from re2pix_node.pipeline.pipeline import NoForecast, Observation, Pipeline
 from tests.support.drive import frame
+from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 MS = 1_000_000
 
@@ -19,6 +20,12 @@ MS = 1_000_000
 @pytest.fixture
 def pipeline(tiny: Bundle) -> Pipeline:
     return Pipeline(tiny, open_engine(tiny, "onnxruntime")[0])
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle with an optional output."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("warm") / "b", tiny_manifest(warmth=True))
 
 
 def drive(pipeline: Pipeline, stamps: list[int], width: int = 320, height: int = 160) -> list:
@@ -155,6 +162,59 @@ def test_features_that_are_not_finite_are_never_given_on(tiny: Bundle, what: str
     after = drive(pipeline, at_rate(10, 12, start=stamps[-1] + 100 * MS))
     assert all(np.isfinite(f.features).all() for f in after if f)
     assert after[-1]
+
+
+class _Bent:
+    """A real engine with one value of one output changed."""
+
+    def __init__(self, engine, output: str, value: float) -> None:
+        self._engine = engine
+        self._output = output
+        self._value = value
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def encode(self, picture):
+        return self._change(self._engine.encode(picture), "encoded")
+
+    def forecast(self, context, noise=None):
+        outputs = self._engine.forecast(context, noise)
+        optional = {name: self._change(array, name) for name, array in outputs.optional.items()}
+        changed = {name: self._change(getattr(outputs, name), name) for name in ("features", "labels")}
+        return dataclasses.replace(outputs, **changed, optional=optional)
+
+    def _change(self, array, name: str):
+        if name == self._output:
+            array = array.copy()
+            array.reshape(-1)[11] = self._value
+        return array
+
+
+@pytest.mark.parametrize(
+    ("output", "value", "expected"),
+    [
+        ("encoded", 65520.0, "the encoder gave features above 65504, which half precision cannot hold"),
+        ("features", -1e30, "the forecaster gave features above 65504"),
+        ("features", np.nan, "the forecaster gave features with NaN"),
+        ("labels", 99, "the forecaster gave the class 99, which the bundle does not name"),
+        ("warmth", np.nan, "the forecaster gave warmth with NaN or infinity"),
+        ("warmth", np.inf, "the forecaster gave warmth with NaN or infinity"),
+    ],
+)
+def test_outputs_that_must_not_be_published_are_refused(warm: Bundle, output: str, value: float, expected: str) -> None:
+    engine = _Bent(open_engine(warm, "onnxruntime")[0], output, value)
+    with pytest.raises(OutputError, match=expected):
+        drive(Pipeline(warm, engine), at_rate(10, 9))
+
+
+@pytest.mark.parametrize(("output", "value"), [("features", 65519.0), ("labels", 255), ("warmth", 1e30)])
+def test_outputs_at_the_limit_are_published(warm: Bundle, output: str, value: float) -> None:
+    engine = _Bent(open_engine(warm, "onnxruntime")[0], output, value)
+    forecast = drive(Pipeline(warm, engine), at_rate(10, 9))[-1]
+    assert np.isfinite(forecast.features.astype("<f2")).all()
+    found = forecast.optional["warmth"] if output == "warmth" else getattr(forecast, output)
+    assert found.reshape(-1)[11] == found.dtype.type(value)
 
 
 class _OnDevice:

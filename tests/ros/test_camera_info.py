@@ -54,6 +54,17 @@ def test_points_land_where_the_region_says(fit: str, height: int, width: int) ->
     assert (made.height, made.width) == (height, width)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("field", ["k", "p", "r", "d"])
+def test_a_calibration_that_is_not_finite_is_refused(field: str, value: float) -> None:
+    message = camera()
+    values = [float(number) for number in getattr(message, field)]
+    values[2] = value
+    setattr(message, field, values)
+    with pytest.raises(Re2pixError, match=f"camera_info has NaN or infinity in {field.upper()}"):
+        scaled(message, Region(1280, 720, 0.0, 0.0, 1280.0, 720.0), 360, 640)
+
+
 def test_the_image_itself_is_left_as_it_is() -> None:
     made = scaled(camera(), Region(1280, 720, 0.0, 0.0, 1280.0, 720.0), 720, 1280)
     assert made == camera()

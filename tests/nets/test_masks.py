@@ -1,0 +1,40 @@
+"""Masks in every engine: a pixel whose logits are not finite is unlabelled."""
+
+import numpy as np
+import pytest
+import torch
+
+from re2pix_node.engines.registry import runtimes
+from re2pix_node.nets.masks import Masks
+from re2pix_node.nets.onnx_export import exported
+
+HERE = [(r, p) for r in runtimes() if r.load_graph for p in r.precisions()]
+CASES = [np.nan, np.inf, -np.inf]
+
+
+def logits() -> np.ndarray:
+    """Three moments of one bad pixel each, in the class that would win, would lose, or is alone."""
+    values = np.random.default_rng(3).normal(0, 3, (3, 5, 4, 6)).astype(np.float32)
+    for moment, bad in enumerate(CASES):
+        values[moment, moment, 1, 2] = bad
+    return values
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2, 3, 4], [7, 2, 200, 4, 9]], ids=["indices", "others"])
+@pytest.mark.parametrize("size", [(4, 6), (8, 12)], ids=["same size", "enlarged"])
+@pytest.mark.parametrize(("runtime", "precision"), HERE, ids=lambda part: getattr(part, "name", part))
+def test_pixels_that_are_not_finite_are_unlabelled(runtime, precision: str, size, ids) -> None:
+    masks = Masks(ids, size)
+    given = logits()
+    model = exported(masks, {"logits": torch.from_numpy(np.abs(np.nan_to_num(given)))}, ["labels", "confidence"])
+    found = runtime.load_graph(model.SerializeToString(), precision, 2).run({"logits": given})
+    with torch.inference_mode():
+        wanted = [tensor.numpy() for tensor in masks(torch.from_numpy(given))]
+    bad = wanted[0] == 255
+    assert bad.any(axis=(1, 2)).all()  # each kind
+    assert bad.mean() < 0.5
+    np.testing.assert_array_equal(found["labels"] == 255, bad)
+    assert (found["confidence"][bad] == 0).all()
+    assert (found["confidence"][~bad] > 0).all()
+    if precision == "fp32":
+        np.testing.assert_array_equal(found["labels"], wanted[0])
