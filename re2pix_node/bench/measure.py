@@ -19,7 +19,8 @@ from re2pix_node.bench.products import FOR_CPU, FOR_GPU, Products, write_product
 from re2pix_node.bench.worker import STAGES, BenchTask, Worker
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.common.percentile import percentile
-from re2pix_node.engines.base import Runtime, one_line
+from re2pix_node.common.wording import one_line
+from re2pix_node.engines.base import Runtime
 from re2pix_node.engines.registry import runtimes
 from re2pix_node.errors import EngineError
 

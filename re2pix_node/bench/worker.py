@@ -18,8 +18,8 @@ from re2pix_node.bench.products import Products
 from re2pix_node.bench.roofline import Roof, gpu_copy_rate, host_copy_rate, product_rate
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle, read_manifest
+from re2pix_node.common.wording import one_line
 from re2pix_node.engines.attempt import try_engine
-from re2pix_node.engines.base import one_line
 from re2pix_node.engines.registry import runtimes
 from re2pix_node.engines.tensorrt import cuda
 from re2pix_node.engines.tensorrt import engine as on_gpu

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines.base import Engine, Runtime, one_line
+from re2pix_node.common.wording import one_line
+from re2pix_node.engines.base import Engine, Runtime
 from re2pix_node.engines.proof import Proof, prove
 from re2pix_node.errors import BundleError
 

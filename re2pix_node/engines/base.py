@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle, Signature, signatures
+from re2pix_node.common.wording import one_line
 from re2pix_node.errors import BundleError, EngineError
 
 # Encoded features as the engine holds them: an array here, device memory in a GPU engine.
@@ -162,10 +163,3 @@ def check_signature(bundle: Bundle, graph: str, found: Signature, expected: Sign
         for name, tensor in want.items():
             if have[name] != tensor:
                 raise BundleError(f"{where}: the {kind[:-1]} '{name}' is {have[name]}, the manifest asks for {tensor}")
-
-
-def one_line(error: BaseException) -> str:
-    """The message without line breaks. A long one loses its middle: runtimes name their source files first and the
-    cause last."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:60]} ... {text[-235:]}"

@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator
 
 from re2pix_node.bundle.reader import Bundle
+from re2pix_node.common.wording import one_line
 from re2pix_node.engines.attempt import EngineAttempt, try_engine
-from re2pix_node.engines.base import Engine, Runtime, one_line
+from re2pix_node.engines.base import Engine, Runtime
 from re2pix_node.engines.registry import PRECISIONS, engine_names, runtimes
 from re2pix_node.engines.upgrade import Upgrade
 from re2pix_node.errors import EngineError

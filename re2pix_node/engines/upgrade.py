@@ -5,8 +5,9 @@ import threading
 from collections.abc import Sequence
 
 from re2pix_node.bundle.reader import Bundle
+from re2pix_node.common.wording import one_line
 from re2pix_node.engines.attempt import EngineAttempt, try_engine
-from re2pix_node.engines.base import BuildInProgress, Engine, Runtime, one_line
+from re2pix_node.engines.base import BuildInProgress, Engine, Runtime
 
 logger = logging.getLogger(__name__)
 

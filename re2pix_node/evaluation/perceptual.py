@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from re2pix_node.engines.base import one_line
+from re2pix_node.common.wording import one_line
 from re2pix_node.errors import Re2pixError
 
 Picture = NDArray[np.uint8]

@@ -26,6 +26,14 @@ class TransitionRefused:
 
 
 @dataclass(frozen=True)
+class InputRefused:
+    """A request or a message from outside, other than a frame, was wrong and had no effect."""
+
+    source: str  # topic or service; each has its own log lines
+    why: str
+
+
+@dataclass(frozen=True)
 class EngineServes:
     """An engine serves from now on."""
 
@@ -150,6 +158,7 @@ Event = (
     Configuring
     | StateEntered
     | TransitionRefused
+    | InputRefused
     | EngineServes
     | EngineReleased
     | EngineFailed

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.manifest import NANOSECONDS
-from re2pix_node.engines.base import one_line
+from re2pix_node.common.wording import one_line
 from re2pix_node.engines.session import EngineSession, engine_title
 from re2pix_node.pipeline.buffer import Arrival
 from re2pix_node.pipeline.events import EngineFailed, EngineRejected, EngineServes, Event, SkillMeasured

@@ -41,7 +41,7 @@ def _give_way() -> None:
 
 def _serve(pipe: Connection) -> int:
     # Imported here, so that the threads of these libraries also get idle priority: they inherit it from this thread.
-    from re2pix_node.engines.base import one_line
+    from re2pix_node.common.wording import one_line
     from re2pix_node.errors import EngineError, NotFiniteError, Re2pixError
     from re2pix_node.render.process import receive, send
     from re2pix_node.render.renderer import PictureRenderer

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle, render_signature
-from re2pix_node.engines.base import Arrays, Graph, Runtime, load_checked, one_line
+from re2pix_node.common.wording import one_line
+from re2pix_node.engines.base import Arrays, Graph, Runtime, load_checked
 from re2pix_node.engines.registry import runtimes
 from re2pix_node.errors import BundleError, EngineError, NotFiniteError
 

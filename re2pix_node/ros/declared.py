@@ -59,7 +59,11 @@ class DeclaredParameters:
 
         rclpy stores them directly after this. ROS 2 Humble, unlike later versions, has no callback after that.
         """
-        # Parameters of ROS itself (use_sim_time, qos_overrides) are not in the settings.
+        # Parameters of ROS itself (use_sim_time, qos_overrides) are not in the settings. rclpy checks this one after
+        # this callback, when the others would already be adopted.
+        for parameter in proposed:
+            if parameter.name == "use_sim_time" and parameter.type_ is not RosParameter.Type.BOOL:
+                return SetParametersResult(successful=False, reason="use_sim_time must be true or false")
         changes = {parameter.name: parameter.value for parameter in proposed}
         try:
             new = NodeSettings.of({**asdict(self._settings), **changes})

@@ -22,6 +22,7 @@ from re2pix_node.pipeline.events import (
     Event,
     FrameFailed,
     FrameReceived,
+    InputRefused,
     PictureFailed,
     RendererTold,
     SkillMeasured,
@@ -52,6 +53,7 @@ COUNTS = (
     "picture errors",
     "frames overtaken",
     "pictures overtaken",
+    "inputs refused",
 )
 # Frames this old (s) at arrival suggest that clocks disagree, or that a bag is played without use_sim_time.
 OLD_FRAMES = 1.0
@@ -100,6 +102,9 @@ def _take_of_frames(facts: Facts, event: Event) -> None:
         case StagesTook(seconds):
             for stage, value in seconds.items():
                 facts.seconds[stage].append(value)
+        case InputRefused(_, why):
+            facts.last_error = why
+            facts.count("inputs refused")
         case SkillMeasured(values):
             facts.skill = values
 

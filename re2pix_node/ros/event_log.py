@@ -13,6 +13,7 @@ from re2pix_node.pipeline.events import (
     Event,
     FrameFailed,
     FramesChanged,
+    InputRefused,
     PictureFailed,
     RendererTold,
     StampBroke,
@@ -47,6 +48,8 @@ class EventLog:
                 self._logger.info(f"frames change from {before} to {after}")
             case Doubt(message, again) if again or not self._quiet("doubt"):
                 self._logger.warning(message)
+            case InputRefused(source, why) if not self._quiet(f"input {source}"):
+                self._logger.warning(why)
             case RendererTold(text, draws) if draws:
                 self._logger.info(f"drawing pictures with {text}")
             case PictureFailed(message) if not self._quiet("picture"):

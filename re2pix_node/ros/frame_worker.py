@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from re2pix_node.bundle.manifest import NANOSECONDS
-from re2pix_node.engines.base import one_line
+from re2pix_node.common.wording import described, one_line
 from re2pix_node.errors import EngineError, ImageError, OutputError, Re2pixError
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.pipeline.buffer import Arrival
@@ -126,7 +126,7 @@ class FrameWorker:
         except EngineError as error:
             return self._recover(one_line(error))
         except Exception as error:  # the node stays up
-            self._tell(FrameFailed("unforeseen", f"{type(error).__name__}: {one_line(error)}"))
+            self._tell(FrameFailed("unforeseen", described(error)))
         return True
 
     def _handle(self, arrived: Arrived) -> None:

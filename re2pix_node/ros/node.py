@@ -16,7 +16,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from re2pix_node.engines.base import one_line
+from re2pix_node.common.wording import described, one_line
 from re2pix_node.engines.session import engine_title
 from re2pix_node.errors import BAD_INPUT, Re2pixError
 from re2pix_node.pipeline.events import (
@@ -28,6 +28,7 @@ from re2pix_node.pipeline.events import (
     EnginesTold,
     Event,
     FrameFailed,
+    InputRefused,
     PictureFailed,
     StateEntered,
     TransitionRefused,
@@ -42,6 +43,8 @@ from re2pix_node.ros.loading import ModelLoading
 from re2pix_node.ros.parameters import NodeSettings
 from re2pix_node.ros.publishing import ForecastPublishers
 from re2pix_node.ros.render_worker import RenderWorker
+from re2pix_node.ros.requests import guard_services
+from re2pix_node.ros.spinning import SurvivingExecutor
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -87,8 +90,18 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._every_second, clock=self._steady)
         self._engine_lost = self.create_guard_condition(self._stop_without_engine)
+        guard_services(self, self._tell)
         if self._declared.settings.autostart:
             self._starter = self.create_timer(0.0, self._start, clock=self._steady)
+
+    def spin(self) -> None:
+        """Run callbacks until ROS is shut down; an error in one of them costs only what it was called for."""
+        executor = SurvivingExecutor(self._ignore)
+        executor.add_node(self)
+        try:
+            executor.spin()
+        finally:
+            executor.shutdown(0)
 
     def stop(self) -> bool:
         """End everything; return False if something did not end in time and the process must not wait for it."""
@@ -113,8 +126,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
             self._enter("unconfigured")
             if not self.context.ok():  # a signal has shut ROS down
                 return FAILURE
-            known = isinstance(error, Re2pixError)
-            return self._refuse(one_line(error) if known else f"{type(error).__name__}: {one_line(error)}")
+            return self._refuse(described(error))
         if not loaded:
             return FAILURE
         self._enter("inactive")
@@ -263,6 +275,9 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._health.take(event)
         self._log.take(event)
 
+    def _ignore(self, source: str, error: Exception) -> None:
+        self._tell(InputRefused(source, f"{source}: what arrived is ignored: {described(error)}"))
+
     def _change(self, settings: NodeSettings) -> None:
         if self._worker:
             self._worker.adopt(settings)
@@ -303,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     node, code = None, 0
     try:
         node = Re2pixNode()
-        rclpy.spin(node)
+        node.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Re2pixError as error:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.engines.base import one_line
-from re2pix_node.errors import NotFiniteError, Re2pixError
+from re2pix_node.common.wording import described
+from re2pix_node.errors import NotFiniteError
 from re2pix_node.pipeline.events import Counted, Event, PictureFailed, RendererTold, StagesTook
 from re2pix_node.pipeline.mailbox import Mailbox
 from re2pix_node.pipeline.pipeline import Observation
@@ -176,8 +176,7 @@ class RenderWorker:
     def _report(self, error: Exception, pause: float = 0.0) -> None:
         if self._closed.is_set():  # a failure while it is ended is not a fault
             return
-        known = isinstance(error, Re2pixError)
-        message = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
+        message = described(error)
         self._tell(PictureFailed(message, pause + WARNED))
         if pause:
             self._tell(RendererTold(message))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from re2pix_node.common import subprocess_python
-from re2pix_node.engines.base import BuildProgress, one_line
+from re2pix_node.common.wording import one_line
+from re2pix_node.engines.base import BuildProgress
 from re2pix_node.engines.cache import EngineCache, EngineKey
 from re2pix_node.errors import EngineError
 

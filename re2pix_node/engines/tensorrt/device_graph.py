@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Signature, Tensor
-from re2pix_node.engines.base import one_line
+from re2pix_node.common.wording import one_line
 from re2pix_node.engines.tensorrt.cuda import DeviceMemory
 from re2pix_node.errors import EngineError
 

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle, signatures
+from re2pix_node.common.wording import one_line
 from re2pix_node.engines.base import (
     Engine,
     Features,
@@ -14,7 +15,6 @@ from re2pix_node.engines.base import (
     Runtime,
     check_signature,
     forecast_arrays,
-    one_line,
 )
 from re2pix_node.engines.cache import EngineCache, EngineKey
 from re2pix_node.engines.proof import prove

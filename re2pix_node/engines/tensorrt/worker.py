@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from re2pix_node.engines.base import one_line
+from re2pix_node.common.wording import one_line
 from re2pix_node.engines.cache import cannot_write
 from re2pix_node.engines.tensorrt.bindings import RTX, TENSORRT
 from re2pix_node.engines.tensorrt.building import Request

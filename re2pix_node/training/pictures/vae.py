@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from re2pix_node.bundle.manifest import build
-from re2pix_node.engines.base import one_line
+from re2pix_node.common.wording import one_line
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.nets.backbone import Backbone
 from re2pix_node.nets.pictures.vae import CELL, KINDS, PictureCoder, Vae, VaeOptions, build_vae, planes_of, unlikeness

@@ -1,0 +1,23 @@
+"""Text from outside, as it is shown to people: errors of other libraries, names in files, topics."""
+
+from re2pix_node.errors import Re2pixError
+
+LONGEST = 300  # characters of a message
+
+
+def printable(text: str) -> str:
+    """The text with line breaks, terminal codes and broken characters as escapes: it cannot look like another line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(error: BaseException, longest: int = LONGEST) -> str:
+    """The message without line breaks. A long one loses its middle: runtimes name their source files first and the
+    cause last."""
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    head = longest // 5
+    return text if len(text) <= longest else f"{text[:head]} ... {text[head + 5 - longest :]}"
+
+
+def described(error: BaseException) -> str:
+    """The message, with the kind of the error if it is not one of ours."""
+    return one_line(error) if isinstance(error, Re2pixError) else f"{type(error).__name__}: {one_line(error)}"
