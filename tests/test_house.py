@@ -99,6 +99,13 @@ def test_few_folders_know_ros_or_torch(names: set[str], folders: set[str]) -> No
     assert wrong <= {"imaging/decode.py"}
 
 
+def test_one_file_imports_openvino() -> None:
+    # In its own way: OpenVINO sends usage reports when it is imported otherwise.
+    known = {str(path.relative_to(PACKAGE)) for path in FILES if "openvino" in imports(path)}
+    assert known <= {"common/quiet_openvino.py", "engines/openvino.py"}
+    assert "if TYPE_CHECKING:\n    import openvino" in (PACKAGE / "engines/openvino.py").read_text()
+
+
 def test_no_file_is_long() -> None:
     assert not [path for path in FILES if len(path.read_text().splitlines()) > LONGEST]
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from re2pix_node.bundle.reader import Bundle, Signature, Tensor
+from re2pix_node.common.quiet_openvino import import_openvino
 from re2pix_node.engines.base import Arrays, Engine, Graph, Runtime, load_host_engine
 from re2pix_node.errors import EngineError
 
@@ -48,10 +49,9 @@ def _tensor(port: Any) -> Tensor:
 
 def _import() -> Any:
     try:
-        import openvino
+        return import_openvino()
     except ImportError as error:
         raise EngineError(f"openvino is not installed ({error}): pip install openvino") from None
-    return openvino
 
 
 def version() -> str:

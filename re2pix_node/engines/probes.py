@@ -3,7 +3,8 @@
 ONNXRUNTIME = """import onnxruntime
 found = f"{onnxruntime.__version__} with {', '.join(onnxruntime.get_available_providers())}" """
 
-OPENVINO = """import openvino
+OPENVINO = """from re2pix_node.common.quiet_openvino import import_openvino
+openvino = import_openvino()
 core = openvino.Core()
 bf16 = "native bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "no native bf16"
 found = f"{openvino.__version__.split('-')[0]} on {', '.join(core.available_devices)}; {bf16} on the CPU" """

@@ -2,11 +2,11 @@
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
+from re2pix_node.common.quiet_openvino import import_openvino
 from re2pix_node.nets.backbones.mobilesam import MobileSamEncoder
 from re2pix_node.nets.nano.forecaster import NanoForecaster, NanoOptions
 from re2pix_node.nets.onnx_export import exported
@@ -230,7 +230,7 @@ def test_the_graph_draws_what_pytorch_draws_in_every_engine() -> None:
     fed = {name: tensor.numpy() for name, tensor in inputs.items()}
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     (by_onnxruntime,) = session.run(["image"], fed)
-    core = openvino.Core()
+    core = import_openvino().Core()
     compiled = core.compile_model(core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for found in (by_onnxruntime, compiled(fed)["image"]):
         assert found.dtype == np.float32
