@@ -1,8 +1,8 @@
 """The only place that imports OpenVINO, so that it tells nobody.
 
-Its package sends an event to an analytics host when it is imported, from a process of its own, and writes an id into the
-home folder. Without the package openvino_telemetry it uses a stub of its own, which sends nothing. pip installs that package
-with openvino; here it counts as absent. Standard library only, because re2pix doctor needs it.
+Its package sends an event to an analytics host when it is imported, from a process of its own, and writes an id into
+the home folder. If the package openvino_telemetry is absent, it uses a stub of its own, which sends nothing. pip
+installs that package with openvino; here it counts as absent. Standard library only, because re2pix doctor needs it.
 """
 
 import sys
