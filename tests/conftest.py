@@ -9,6 +9,8 @@ os.environ.setdefault(
     "FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).resolve().parents[1] / "config" / "fastdds.xml")
 )
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+# The bundles of tests are our own: trying each in a process first would take minutes. Tests of the trial turn it on.
+os.environ["RE2PIX_TRIAL"] = "never"
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: several processes share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -1,8 +1,8 @@
 """Reads and checks a bundle, a folder with a manifest, ONNX graphs and a proof. Nothing in it is executed."""
 
 import hashlib
+import io
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.manifest import MANIFEST, UNLABELLED, FileEntry, Manifest, parse_manifest
+from re2pix_node.bundle.onnx_check import check_onnx
+from re2pix_node.common.archives import open_archive
+from re2pix_node.common.files import read_file, read_text
+from re2pix_node.common.limits import GRAPH_BYTES, PROOF_BYTES, TEXT_BYTES, Limit
 from re2pix_node.errors import BundleError
-
-MANIFEST_BYTES_MAX = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,15 @@ class Bundle:
         """The ONNX bytes of a graph, checked against the manifest at every read."""
         entry: FileEntry | None = self.manifest.render if name == "render" else getattr(self.manifest.graphs, name)
         assert entry is not None
-        return _read_checked(self.path, entry)
+        data = _read_checked(self.path, entry, GRAPH_BYTES)
+        check_onnx(data, f"{self.path / entry.file}")
+        return data
 
     def proof(self) -> dict[str, NDArray[np.generic]]:
         """Reference inputs and outputs of every graph, as `<graph>.<tensor>`."""
         spec = self.manifest.proof
-        _read_checked(self.path, FileEntry(spec.file, spec.sha256))
-        arrays = _load_proof(self.path / spec.file, proof_tensors(self.manifest))
+        data = _read_checked(self.path, FileEntry(spec.file, spec.sha256), PROOF_BYTES)
+        arrays = _load_proof(self.path / spec.file, data, proof_tensors(self.manifest))
         _check_values(self.path / spec.file, arrays, self.manifest)
         return arrays
 
@@ -146,23 +150,23 @@ def read_manifest(path: Path) -> Manifest:
             f"{path}: there is no such folder: give the folder of a bundle, the one with {MANIFEST} in it"
         )
     try:
-        if manifest.stat().st_size > MANIFEST_BYTES_MAX:
-            raise BundleError(f"{manifest}: larger than {MANIFEST_BYTES_MAX} bytes: this is not a manifest")
-        text = manifest.read_text(encoding="utf-8")
+        text = read_text(manifest, TEXT_BYTES)
     except FileNotFoundError:
         raise BundleError(f"{path}: {MANIFEST} is missing: this folder is not a bundle") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BundleError(f"{manifest}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise BundleError(f"{manifest}: cannot be read: {error}") from None
     return parse_manifest(text, str(manifest))
 
 
-def _read_checked(folder: Path, entry: FileEntry) -> bytes:
+def _read_checked(folder: Path, entry: FileEntry, limit: Limit) -> bytes:
     try:
-        data = (folder / entry.file).read_bytes()
+        data = read_file(folder / entry.file, limit)
     except FileNotFoundError:
         raise BundleError(f"{folder}: {entry.file} is missing: copy the bundle again, whole") from None
     except OSError as error:
-        raise BundleError(f"{folder / entry.file}: cannot be read: {error}") from None
+        raise BundleError(f"{folder / entry.file}: cannot be read: {error.strerror}") from None
     found = hashlib.sha256(data).hexdigest()
     if found != entry.sha256:
         raise BundleError(
@@ -172,9 +176,9 @@ def _read_checked(folder: Path, entry: FileEntry) -> bytes:
     return data
 
 
-def _load_proof(path: Path, expected: dict[str, Tensor]) -> dict[str, NDArray[np.generic]]:
+def _load_proof(path: Path, data: bytes, expected: dict[str, Tensor]) -> dict[str, NDArray[np.generic]]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(io.BytesIO(data)) as archive:
             sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
         _check_proof_names(path, set(sizes), set(expected))
         # The archive could unpack to more than the memory: check the sizes in its directory first.
@@ -182,7 +186,10 @@ def _load_proof(path: Path, expected: dict[str, Tensor]) -> dict[str, NDArray[np
             wanted = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
             if not wanted <= sizes[name] <= wanted + 4096:
                 raise BundleError(f"{path}: '{name}' has {sizes[name]} bytes, {tensor} needs {wanted}")
-        with np.load(path, allow_pickle=False) as arrays:
+        if sum(sizes.values()) > PROOF_BYTES.value:
+            whole = PROOF_BYTES.amount(sum(sizes.values()))
+            raise BundleError(f"{path}: the manifest asks for a proof of {whole}, {PROOF_BYTES}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in expected}
     except BundleError:
         raise

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.common import subprocess_python
+from re2pix_node.common.process_clock import Holds, ProcessClock
+from re2pix_node.engines.trial import SWITCH
 from re2pix_node.errors import EngineError, NotFiniteError
-from re2pix_node.render.process_clock import Holds, ProcessClock
 from re2pix_node.render.renderer import PictureScene
 
 CHILD = "re2pix_node.render.child"
@@ -42,7 +43,7 @@ class RenderProcess:
             # its own: Linux first shares processors among sessions, and idle in another session is not idle in ours.
             self._process = subprocess.Popen(
                 subprocess_python.command(CHILD, str(theirs.fileno())),
-                env=subprocess_python.environment(),
+                env={**subprocess_python.environment(), SWITCH: "never"},  # it is itself the process that may crash
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )

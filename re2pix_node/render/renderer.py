@@ -13,6 +13,7 @@ from re2pix_node.bundle.reader import Bundle, render_signature
 from re2pix_node.common.wording import one_line
 from re2pix_node.engines.base import Arrays, Graph, Runtime, load_checked
 from re2pix_node.engines.registry import runtimes
+from re2pix_node.engines.trial import try_apart
 from re2pix_node.errors import BundleError, EngineError, NotFiniteError
 
 NOISE_STREAM = 1  # a stream of random numbers besides that of stochastic forecasters
@@ -82,7 +83,6 @@ def attempts(bundle: Bundle, threads: int = 0) -> Iterator[RenderAttempt]:
         raise BundleError(
             f"{bundle.path}: has no graph that draws pictures: export it from a run with a trained renderer"
         )
-    proof = bundle.proof()
     for runtime in runtimes():
         if runtime.load_graph is None:
             continue
@@ -92,17 +92,17 @@ def attempts(bundle: Bundle, threads: int = 0) -> Iterator[RenderAttempt]:
             yield RenderAttempt(runtime.name, fault=one_line(error))
             continue
         for precision in precisions:
-            yield _attempt(bundle, proof, runtime, precision, threads or len(os.sched_getaffinity(0)))
+            yield attempt_to_draw(runtime, bundle, precision, threads or len(os.sched_getaffinity(0)))
 
 
-def _attempt(
-    bundle: Bundle, proof: Mapping[str, NDArray[Any]], runtime: Runtime, precision: str, threads: int
-) -> RenderAttempt:
+def attempt_to_draw(runtime: Runtime, bundle: Bundle, precision: str, threads: int) -> RenderAttempt:
+    """Load and prove the render graph in one runtime."""
     assert runtime.load_graph is not None
     assert bundle.manifest.render is not None
     name, load_graph, bound = f"{runtime.name} {precision}", runtime.load_graph, bundle.manifest.render.psnr
-    expected = render_signature(bundle.manifest)
+    expected, proof = render_signature(bundle.manifest), bundle.proof()
     try:
+        try_apart(runtime, bundle, precision, threads, attempt_to_draw)
         graph = load_checked(name, bundle, "render", expected, lambda data: load_graph(data, precision, threads))
         image = _drawn(graph, name, _proof_inputs(bundle, proof))
     except EngineError as error:

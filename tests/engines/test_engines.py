@@ -16,6 +16,7 @@ from re2pix_node.engines.registry import runtimes
 from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import BundleError, EngineError
 from tests.support.drive import frame
+from tests.support.hostile_graphs import unknown_operator
 from tests.support.tiny_bundle import encode_graph, forecast_graph, tiny_manifest
 
 ON_CPU = [runtime for runtime in runtimes() if runtime.name != "tensorrt"]
@@ -230,7 +231,14 @@ class TestGraphsThatDoNotFitTheManifest:
             def SerializeToString(self) -> bytes:  # noqa: N802
                 return b"this is no graph"
 
-        assert "cannot load encode.onnx" in self.load(runtime, tmp_path, "encode", lambda *_: Garbage())
+        message = self.load(runtime, tmp_path, "encode", lambda *_: Garbage())
+        assert "encode.onnx: the ONNX file is incomplete or damaged" in message
+
+    def test_an_operator_that_does_not_exist(self, runtime, tmp_path: Path) -> None:
+        def spoil(model: onnx.ModelProto, _) -> onnx.ModelProto:
+            return onnx.load_from_string(unknown_operator(model))
+
+        assert "cannot load encode.onnx" in self.load(runtime, tmp_path, "encode", spoil)
 
 
 def test_the_proof_of_the_reference_against_itself_is_perfect(tiny: Bundle) -> None:

@@ -17,6 +17,7 @@ from re2pix_node.render import renderer as rendering
 from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import faulty_bundle
 from tests.support.drive import frame
+from tests.support.hostile_graphs import unknown_operator
 from tests.support.tiny_bundle import make_tiny_bundle, render_graph, tiny_manifest
 
 OPENVINO, ONNXRUNTIME = [runtime for runtime in runtimes() if runtime.load_graph]
@@ -124,7 +125,7 @@ def test_what_a_runtime_gets_wrong_is_drawn_by_the_next(drawing: Bundle, scene: 
 def test_when_no_runtime_can_each_says_why(drawing: Bundle, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(EngineError) as caught:
-        PictureRenderer(with_graph(drawing, tmp_path / "b", b"this is no graph"))
+        PictureRenderer(with_graph(drawing, tmp_path / "b", unknown_operator(render_graph(drawing.manifest))))
     message = str(caught.value)
     assert message.startswith(f"no engine can draw the pictures of {tmp_path / 'b'}: openvino: openvino is not")
     assert "; onnxruntime fp32: cannot load render.onnx: " in message

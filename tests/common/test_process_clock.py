@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from re2pix_node.render.process_clock import TICKS, Holds, Look, ProcessClock, seconds_between
+from re2pix_node.common.process_clock import TICKS, Holds, Look, ProcessClock, seconds_between
 
 WORKS, SLEEPS = "while True: pass", "import time; time.sleep(60)"
 
