@@ -1,11 +1,9 @@
 """Measures time, memory and share of the possible speed of a bundle on every engine of this machine."""
 
 import importlib.util
-import multiprocessing
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from re2pix_node.bench.graph_work import GraphWork, graph_work
 from re2pix_node.bench.products import FOR_CPU, FOR_GPU, Products, write_products
 from re2pix_node.bench.worker import STAGES, BenchTask, Worker
 from re2pix_node.bundle.reader import Bundle, read_bundle
+from re2pix_node.common.child_process import call
 from re2pix_node.common.percentile import percentile
 from re2pix_node.common.wording import one_line
 from re2pix_node.engines.base import Runtime
@@ -43,7 +42,7 @@ class BenchPlan:
 
 def bench(bundle: Bundle, plan: BenchPlan) -> Figures:
     """The figures of every engine; EngineError if no engine gives any."""
-    works = _works(bundle)
+    works = works_of(bundle)
     passed_over: list[str] = []
     with tempfile.TemporaryDirectory(prefix="re2pix-bench-") as folder, ExitStack() as stack:
         workers = []
@@ -71,18 +70,17 @@ def bench(bundle: Bundle, plan: BenchPlan) -> Figures:
     }
 
 
-def _works(bundle: Bundle) -> Works:
+def works_of(bundle: Bundle) -> Works:
     """The work of each graph whose work can be counted."""
     if importlib.util.find_spec("onnx") is None:
         return {}
     # In a child process: large graphs leave a gigabyte allocated, which the engines may need.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        counted = {graph: pool.submit(_work, bundle, graph).result() for graph in GRAPHS}
+    return call(count_works, bundle)
+
+
+def count_works(bundle: Bundle) -> Works:
+    counted = {graph: graph_work(bundle.graph(graph)) for graph in GRAPHS}
     return {graph: work for graph, work in counted.items() if work}
-
-
-def _work(bundle: Bundle, graph: str) -> GraphWork | None:
-    return graph_work(bundle.graph(graph))
 
 
 def _chosen(plan: BenchPlan, passed_over: list[str]) -> Iterator[tuple[Runtime, str]]:

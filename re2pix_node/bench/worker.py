@@ -2,10 +2,6 @@
 
 import contextlib
 import ctypes
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from ctypes import byref, c_size_t
@@ -18,6 +14,7 @@ from re2pix_node.bench.products import Products
 from re2pix_node.bench.roofline import Roof, gpu_copy_rate, host_copy_rate, product_rate
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle, read_manifest
+from re2pix_node.common.child_process import ChildProcess
 from re2pix_node.common.wording import one_line
 from re2pix_node.engines.attempt import try_engine
 from re2pix_node.engines.registry import runtimes
@@ -53,11 +50,7 @@ class Worker:
 
     def __init__(self, task: BenchTask) -> None:
         self.task = task
-        context = multiprocessing.get_context("spawn")  # a fork would share the memory that we measure
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, task), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._child = ChildProcess(__name__, "serve", task)
         try:
             self.version, self.proof = self._answer()
         except BaseException:
@@ -66,8 +59,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        assert self._process.pid is not None
-        return self._process.pid
+        return self._child.pid
 
     def turn(self) -> dict[str, float]:
         """Run each of STAGES once and return the seconds that each took."""
@@ -81,32 +73,25 @@ class Worker:
         return self._ask("roof", folder, products)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        self._pipe.close()  # the process ends when its pipe is closed
-        self._process.join(2)
-        self._process.kill()
-        self._process.join()
+        self._child.close(2)  # the process ends when its pipe is closed
 
     def _ask(self, *question: Any) -> Any:
         with contextlib.suppress(BrokenPipeError):  # `_answer` tells how it ended
-            self._pipe.send(question)
+            self._child.pipe.send(question)
         return self._answer()
 
     def _answer(self) -> Any:
         try:
-            fault, answer = self._pipe.recv()
+            fault, answer = self._child.pipe.recv()
         except (EOFError, ConnectionResetError):
-            self._process.join()
-            code = self._process.exitcode or 0
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-            raise EngineError(f"{self.task}: its process {how}") from None
+            raise EngineError(f"{self.task}: its process {self._child.how_it_ended()}") from None
         if fault:
             raise EngineError(f"{self.task}: {fault.removeprefix(f'{self.task}: ')}")
         return answer
 
 
-def _serve(pipe: Connection, task: BenchTask) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and then ends this process
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+def serve(pipe: Connection, task: BenchTask) -> None:
+    """The child's side: load the engine, then answer questions until the pipe is closed."""
     try:
         subject = _Subject(task)
         pipe.send(("", (subject.version, subject.proof)))
@@ -118,14 +103,6 @@ def _serve(pipe: Connection, task: BenchTask) -> None:
     except Exception as error:  # the parent reports all of them
         with contextlib.suppress(BrokenPipeError):
             pipe.send((one_line(error), None))
-
-
-def _end_with_the_parent() -> None:
-    """End this process with its parent: a run can take a minute and gigabytes, and must not continue alone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 class _Subject:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from re2pix_node.common import subprocess_python
 from re2pix_node.common.cpu import cpu_model, cpuinfo
 from re2pix_node.engines import registry
 
@@ -117,7 +118,7 @@ os._exit(0)
 
 
 def _probe(code: str) -> Outcome:
-    command = [sys.executable, "-c", _CHILD, json.dumps([code, sys.path])]
+    command = subprocess_python.code(_CHILD, json.dumps([code, subprocess_python.folders()]))
     try:
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS)
         return Outcome(**json.loads(ended.stdout.splitlines()[-1]))

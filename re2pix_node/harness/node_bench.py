@@ -1,9 +1,7 @@
 """Does the node keep up with a camera, and what does ROS add to the pipeline?"""
 
-import multiprocessing
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +9,7 @@ from re2pix_msgs.msg import Forecast
 from sensor_msgs.msg import Image
 
 from re2pix_node.bundle.reader import read_bundle
+from re2pix_node.common.child_process import call
 from re2pix_node.common.percentile import percentile
 from re2pix_node.common.process_usage import usage_of
 from re2pix_node.errors import Re2pixError
@@ -107,8 +106,7 @@ def what_ros_adds(figures: Figures) -> Figures:
 
 def _measure_alone(direct: DirectRun) -> list[float]:
     # In its own process, without ROS.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        times = pool.submit(measure, direct).result()
+    times = call(measure, direct)
     if not times:
         raise Re2pixError(f"{direct.drive}: {direct.frames} frames at {direct.rate:g} Hz give no forecast: send more")
     return times

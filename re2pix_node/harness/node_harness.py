@@ -29,6 +29,7 @@ from re2pix_node.recordings.reader import CameraTopic
 
 READY_SECONDS = 60.0  # for the node to load and prove an engine
 END_SECONDS = 5.0  # for a process to end when asked
+ENDING = signal.SIGTERM  # what the node and the camera get if this process is killed; they then free shared memory
 REPORT_SECONDS = 10.0  # for the node's diagnostics, one a second, on a busy machine
 
 
@@ -107,7 +108,7 @@ class Rig:
             stamps = Path(folder) / "stamps"
             stamps.touch()
             words = ["play", recording, "--to", f"{self.name}/input/image", "--wait", "--restamp", "--stamps", stamps]
-            command = subprocess_python.command("re2pix_node.cli", *map(str, [*words, *options]))
+            command = subprocess_python.command("re2pix_node.cli", *map(str, [*words, *options]), ends_with=ENDING)
             with _process(command, stdout=subprocess.PIPE) as process:
                 yield Camera(self, process, stamps)
 
@@ -186,7 +187,9 @@ def running_node(what: str, parameters: Mapping[str, object]) -> Iterator[Rig]:
     _prepare_environment()
     end_on_signals()
     namespace = f"/re2pix_{what}_{os.getpid()}"
-    command = subprocess_python.command("re2pix_node.ros.node", "--ros-args", "-r", f"__ns:={namespace}")
+    command = subprocess_python.command(
+        "re2pix_node.ros.node", "--ros-args", "-r", f"__ns:={namespace}", ends_with=ENDING
+    )
     for name, value in parameters.items():
         # ROS reads YAML, and JSON is YAML: quoted this way, no path or word changes its type.
         command += ["-p", f"{name}:={json.dumps(str(value) if isinstance(value, Path) else value)}"]

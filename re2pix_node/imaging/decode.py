@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import subprocess
-import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from re2pix_node.common import subprocess_python
 from re2pix_node.errors import ImageError
 
 Picture = NDArray[np.uint8]
@@ -259,8 +259,9 @@ def _cv_bridge() -> Any:
         # A cv_bridge built for NumPy 1 imports under NumPy 2, but ends the process at the first conversion
         # (vision_opencv#535). That cannot be caught, so a child process tries it first.
         if int(np.__version__.split(".")[0]) >= 2:
-            trial = f"from {__name__} import _proven_cv_bridge; _proven_cv_bridge()"
-            subprocess.run([sys.executable, "-c", trial], check=True, capture_output=True, timeout=30)
+            trial = subprocess_python.code(f"from {__name__} import _proven_cv_bridge; _proven_cv_bridge()")
+            environment = subprocess_python.environment()
+            subprocess.run(trial, env=environment, check=True, capture_output=True, timeout=30)
         return _proven_cv_bridge()
     except Exception:
         return None

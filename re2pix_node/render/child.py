@@ -4,32 +4,25 @@ It works only when the processor is otherwise idle, and ends as soon as its pare
 """
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
 
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+from re2pix_node.common.parent import end_with_the_parent
 
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C; it is blocked until here
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    _end_with_the_parent()
+    end_with_the_parent()  # if it is already gone, the pipe that it held open is closed
     _give_way()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # crashes are reported, and may come once a minute
     pipe = Connection(int(sys.argv[1]))
     with contextlib.suppress(EOFError, OSError):
         return _serve(pipe)
     return 1
-
-
-def _end_with_the_parent() -> None:
-    """The kernel ends this process with its parent, in any state, even stopped. If the parent is already gone, the pipe
-    that it held open is closed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _give_way() -> None:

@@ -4,14 +4,14 @@ python -m re2pix_node.simulator.exact FOLDER --processes 14
 """
 
 import argparse
-import multiprocessing
 import os
 import time
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
+from re2pix_node.common.child_process import ChildProcess
 from re2pix_node.footage.exact_drives import HALF, ExactDrive
 from re2pix_node.simulator.drive import Drive
 
@@ -41,25 +41,22 @@ def exact_drive(seed: int, rate: float, frames: int, size: tuple[int, int]) -> E
     )
 
 
-def start(folder: Path, processes: int, first_seed: int, frames: int, size: tuple[int, int]) -> list[BaseProcess]:
-    """Start processes that fill `folder` until they are terminated; they wait while drives are unread."""
+def start(folder: Path, processes: int, first_seed: int, frames: int, size: tuple[int, int]) -> list[ChildProcess]:
+    """Start processes that fill `folder` until they are ended; they wait while drives are unread."""
     folder.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")  # a fork would share a GPU's state
-    started: list[BaseProcess] = []
-    for number in range(processes):
-        work = (folder, number, processes, first_seed, frames, size)
-        process = context.Process(target=_keep_simulating, args=work, daemon=True)
-        process.start()
-        started.append(process)
-    return started
+    work = (folder, processes, first_seed, frames, size)
+    return [
+        ChildProcess("re2pix_node.simulator.exact", "keep_simulating", number, *work) for number in range(processes)
+    ]
 
 
-def _keep_simulating(
-    folder: Path, number: int, processes: int, first_seed: int, frames: int, size: tuple[int, int]
+def keep_simulating(
+    _: Connection, number: int, folder: Path, processes: int, first_seed: int, frames: int, size: tuple[int, int]
 ) -> None:
+    """One of these processes."""
     os.nice(5)
-    parent, seed = os.getppid(), first_seed + number
-    while os.getppid() == parent:
+    seed = first_seed + number
+    while True:
         if len(list(folder.glob("*.npz"))) > WAITING * processes:
             time.sleep(0.2)
             continue
@@ -76,7 +73,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100, help="of a drive")
     options = parser.parse_args()
     for process in start(options.folder, options.processes, options.first_seed, options.frames, (448, 224)):
-        process.join()
+        process.how_it_ended()
 
 
 if __name__ == "__main__":
