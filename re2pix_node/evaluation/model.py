@@ -26,6 +26,7 @@ class SeenFrame:
     region: Region  # the part of the camera image it shows
     held: Features  # its features as the engine holds them
     features: Array  # [h, w, C], without the carried channels
+    carried: Array  # [h, w, c]: the small picture after them
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class EvaluatedModel:
             features = self._engine.fetch(held)[0]
             self.seconds["encode"].append(time.perf_counter() - start)
             _require_finite(features, "the encoder")
-            features = features[..., : self.manifest.features.channels]
-            self._seen[stamp] = SeenFrame(stamp, picture, region, held, features)
+            split = self.manifest.features.channels
+            self._seen[stamp] = SeenFrame(stamp, picture, region, held, features[..., :split], features[..., split:])
         return self._seen[stamp]
 
     def forget(self, before: int | None = None) -> None:
@@ -74,15 +75,24 @@ class EvaluatedModel:
         _require_finite(outputs.features, "the forecaster")
         return outputs
 
-    def read(self, features: Array, context: Sequence[Features]) -> Read:
-        """The output of the bundle's head on any features.
+    def carried_of(self, picture: NDArray[np.uint8]) -> Array:
+        """The carried channels of a picture of the model's size."""
+        if not self.manifest.features.carried:
+            return np.zeros((*self._grid, 0), np.float32)
+        found: Array = self._engine.fetch(self._engine.encode(picture[None]))[0]
+        return found[..., self.manifest.features.channels :]
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        return self.manifest.features.height, self.manifest.features.width
+
+    def read(self, features: Array, carried: Array, context: Sequence[Features]) -> Read:
+        """The output of the bundle's head on any features, and on the small picture that belongs to them.
 
         A bundle has no separate graph for its head. But index 0 of the forecast graph's labels is the head on the
         newest context frame, so features go there; the frames before them do not matter.
         """
-        spec = self.manifest.features
-        # The carried channels serve motion, which index 0 does not use: zeros replace them.
-        whole = np.pad(features, ((0, 0), (0, 0), (0, spec.carried))).astype(spec.dtype)
+        whole = np.concatenate([features, carried], -1).astype(self.manifest.features.dtype)
         newest = self._engine.upload(whole[None])
         outputs = self._engine.forecast([*context[:-1], newest], self._noise)
         return Read(outputs.labels[0, 0], outputs.confidence[0, 0])
@@ -90,7 +100,7 @@ class EvaluatedModel:
     def read_seen(self, seen: SeenFrame, context: Sequence[Features]) -> Read:
         """The head's output on a frame of the clip, computed once for each frame."""
         if seen.stamp not in self._read:
-            self._read[seen.stamp] = self.read(seen.features, context)
+            self._read[seen.stamp] = self.read(seen.features, seen.carried, context)
         return self._read[seen.stamp]
 
 

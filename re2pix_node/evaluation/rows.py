@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.evaluation.flow import backward_flow, on_grid, warp_nearest, warp_smooth
@@ -87,16 +88,18 @@ class Forecasters:
 
     def _moved(self, scene: SeenScene, warps: "Warps", now: Read, k: int, steps: int) -> dict[str, Said]:
         warped = warps.features(steps)
+        # A head may look at the picture as well: it gets the moved one.
+        carried = self._model.carried_of(warps.picture(steps)) if self._chosen & {WARP_HEAD, RIDGE} else warped[..., :0]
         said = {WARP: Said(warped, warps.read(now, steps))}
         if WARP_HEAD in self._chosen:
-            said[WARP_HEAD] = self._headed(scene, warped)
+            said[WARP_HEAD] = self._headed(scene, warped, carried)
         if RIDGE in self._chosen and self._ridge:
             given = regressors([seen.features for seen in scene.context], warped)
-            said[RIDGE] = self._headed(scene, predict(self._ridge[k], given, scene.now.features))
+            said[RIDGE] = self._headed(scene, predict(self._ridge[k], given, scene.now.features), carried)
         return said
 
-    def _headed(self, scene: SeenScene, features: Array) -> Said:
-        return Said(features, self._model.read(features, scene.held))
+    def _headed(self, scene: SeenScene, features: Array, carried: Array) -> Said:
+        return Said(features, self._model.read(features, carried, scene.held))
 
 
 class Warps:
@@ -110,6 +113,10 @@ class Warps:
     def features(self, steps: int) -> Array:
         grid = self._now.features
         return warp_smooth(grid, on_grid(self._flow, *grid.shape[:2]), steps).astype(grid.dtype)
+
+    def picture(self, steps: int) -> NDArray[np.uint8]:
+        moved = warp_smooth(self._now.picture, self._flow, steps)
+        return moved.round().clip(0, 255).astype(np.uint8)
 
     def read(self, now: Read, steps: int) -> Read:
         flow = on_grid(self._flow, *now.labels.shape)

@@ -72,7 +72,7 @@ def score_clip(drive: ScoredDrive, every: int, model: EvaluatedModel, rows: Fore
 
 def _head_agreement(model: EvaluatedModel, scene: SeenScene, now: Read) -> float:
     """With only the newest frame as context, the head must still give the same labels for it."""
-    alone = model.read(scene.now.features, [scene.now.held] * len(scene.context))
+    alone = model.read(scene.now.features, scene.now.carried, [scene.now.held] * len(scene.context))
     return float((alone.labels == now.labels).mean())
 
 

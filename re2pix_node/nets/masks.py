@@ -1,4 +1,4 @@
-"""The end of every head inside a graph: from logits to masks."""
+"""The end of every head inside a graph: from logits or probabilities to masks."""
 
 from collections.abc import Sequence
 
@@ -45,4 +45,32 @@ class Masks(nn.Module):
         labels = torch.where(finite, labels, torch.full_like(labels, UNLABELLED))
         confidence = torch.where(finite, (chances * 255).round(), torch.zeros_like(chances))
         # Bytes: TensorRT 10 fails on graphs whose output is argmax's int64.
+        return labels.to(torch.uint8), confidence.to(torch.uint8)
+
+
+class ChanceMasks(nn.Module):
+    """Probabilities [N, classes, h, w] -> labels and confidence, u8 [N, H', W'], in half the time of `Masks`.
+
+    Labels are the indices of the classes. The winner's probability to the power of `powers`, one for each of the N
+    moments, is its confidence: a power above 1 reduces it.
+    """
+
+    powers: Tensor
+
+    def __init__(self, size: tuple[int, int], powers: Sequence[float]) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("powers", torch.tensor(powers).view(-1, 1, 1), persistent=False)
+
+    def forward(self, chances: Tensor) -> tuple[Tensor, Tensor]:
+        chances = chances.float()
+        totals = chances.sum(1, keepdim=True)  # 1, unless there is NaN
+        chances = functional.interpolate(chances, self.size, mode="bilinear", align_corners=False)
+        totals = functional.interpolate(totals, self.size, mode="bilinear", align_corners=False)
+        finite = totals[:, 0].abs() < SANE
+        # Not `pow`: OpenVINO takes ten times as long for it.
+        best = (self.powers * chances.amax(1).clamp(min=1e-6).log()).exp()
+        labels = chances.argmax(1).float()
+        labels = torch.where(finite, labels, torch.full_like(labels, UNLABELLED))
+        confidence = torch.where(finite, (best * 255).round(), torch.zeros_like(best))
         return labels.to(torch.uint8), confidence.to(torch.uint8)

@@ -41,10 +41,10 @@ def test_the_lent_head_says_of_a_frame_what_the_bundle_says_of_now(tiny: Bundle)
     seen = [model.see(drive.frame(0.18 * i, 640, 360), i) for i in range(4)]
     outputs = engine.forecast([each.held for each in seen])
     anything = [np.zeros_like(seen[0].held)] * 4
-    read = model.read(seen[-1].features, anything)
+    read = model.read(seen[-1].features, seen[-1].carried, anything)
     np.testing.assert_array_equal(read.labels, outputs.labels[0, 0])
     np.testing.assert_array_equal(read.confidence, outputs.confidence[0, 0])
-    predicted = model.read(outputs.features[0, 2], anything)
+    predicted = model.read(outputs.features[0, 2], seen[-1].carried, anything)
     assert (predicted.labels == outputs.labels[0, 3]).mean() > 0.999
     assert (predicted.labels != outputs.labels[0, 0]).any()
 

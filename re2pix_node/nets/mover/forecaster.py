@@ -48,8 +48,13 @@ class MoverForecast:
     flows: list[Tensor]  # of the newest pairs, first and refined: [n, 2, h, w]
     now: Tensor  # [n, classes, 2 h, 2 w], logits
     opinions: Tensor  # [n, K, classes, 2 h, 2 w], logits of the head on the forecast features
-    labels: Tensor  # [n, K, classes, 2 h, 2 w], log probabilities of both opinions together
+    chances: Tensor  # [n, K, classes, 2 h, 2 w], probabilities of both opinions together
     shift: Tensor  # [n, K, 2, 2 h, 2 w], the displacements on the fine grid, in its cells
+
+    @property
+    def labels(self) -> Tensor:
+        """[n, K, classes, 2 h, 2 w], log probabilities."""
+        return (self.chances + TINY).log()
 
 
 class MoverMotion(nn.Module):
@@ -169,8 +174,7 @@ class MoverForecaster(nn.Module):
         shift = shift + self.edge(off).float()
         stay = warp(_repeat(now.float().softmax(1), ahead), shift)
         opinions = self.head(said.flatten(0, 1), edges)
-        labels = self.gate(stay, opinions.float().softmax(1), shift, _repeat(about, ahead))
-        labels = (labels + TINY).log()
+        chances = self.gate(stay, opinions.float().softmax(1), shift, _repeat(about, ahead))
         return MoverForecast(
             said,
             moved,
@@ -178,7 +182,7 @@ class MoverForecaster(nn.Module):
             [x.unflatten(0, (number, PAST)) for x in (first, flow)],
             now,
             opinions.unflatten(0, (number, ahead)),
-            labels.unflatten(0, (number, ahead)),
+            chances.unflatten(0, (number, ahead)),
             shift.unflatten(0, (number, ahead)),
         )
 

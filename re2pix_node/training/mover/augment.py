@@ -18,6 +18,7 @@ class Chunk:
     labels: Tensor  # u8 [n, L, H / 2, W / 2]
     flows: Tensor  # f32 [n, L, K, 2, H / 2, W / 2], backward by 1 .. K frames, in pixels of half size
     seen: Tensor  # bool [n, L, K, H / 2, W / 2]
+    exact: Tensor  # bool [n]: the labels are true; others are a teacher's, or there are none
 
 
 def augmented(chunk: Chunk, generator: torch.Generator, styles: Tensor | None = None) -> Chunk:
@@ -25,14 +26,14 @@ def augmented(chunk: Chunk, generator: torch.Generator, styles: Tensor | None = 
     views = _views(chunk, generator)
     pictures = _coloured(_moved_pictures(chunk.pictures, views), generator, styles)
     labels, flows, seen = _moved_maps(chunk, views)
-    return Chunk(pictures, labels, flows, seen)
+    return Chunk(pictures, labels, flows, seen, chunk.exact)
 
 
-def _random(generator: torch.Generator, *shape: int) -> Tensor:
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device)
 
 
-def _normal(generator: torch.Generator, *shape: int) -> Tensor:
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
@@ -42,18 +43,18 @@ def _views(chunk: Chunk, g: torch.Generator) -> Tensor:
     wide = chunk.pictures.shape[3] / chunk.pictures.shape[2]
     time = torch.arange(length, device=g.device)
     # A hand or a road shakes the camera: a walk's swing, and jolts.
-    strength = _random(g, n, 1) ** 2 * (_random(g, n, 1) < 0.55)
-    swing = 2 * math.pi * (_random(g, n, 1) * 0.5 * time + _random(g, n, 1))
-    up = strength * (0.06 * torch.sin(swing) + 0.035 * _normal(g, n, length))
-    side = strength * (0.06 * torch.sin(swing / 2 + 1) + 0.035 * _normal(g, n, length))
-    side = side + strength * 0.05 * _normal(g, n, 1) * (time - length / 2)  # turns
-    roll = strength * 0.02 * _normal(g, n, length) + 0.03 * _normal(g, n, 1)
-    grow = 1 + strength * 0.01 * _normal(g, n, length)
-    zoom = 1 / (1 + 0.4 * _random(g, n, 1) ** 1.5 + 0.12 * strength)
+    strength = uniform(g, n, 1) ** 2 * (uniform(g, n, 1) < 0.55)
+    swing = 2 * math.pi * (uniform(g, n, 1) * 0.5 * time + uniform(g, n, 1))
+    up = strength * (0.06 * torch.sin(swing) + 0.035 * normal(g, n, length))
+    side = strength * (0.06 * torch.sin(swing / 2 + 1) + 0.035 * normal(g, n, length))
+    side = side + strength * 0.05 * normal(g, n, 1) * (time - length / 2)  # turns
+    roll = strength * 0.02 * normal(g, n, length) + 0.03 * normal(g, n, 1)
+    grow = 1 + strength * 0.01 * normal(g, n, length)
+    zoom = 1 / (1 + 0.4 * uniform(g, n, 1) ** 1.5 + 0.12 * strength)
     margin = (1 - zoom).clamp(min=0)
-    across = margin * (2 * _random(g, n, 1) - 1) * wide
-    down = margin * (2 * _random(g, n, 1) - 1)
-    flip = torch.where(_random(g, n, 1) < 0.5, -1.0, 1.0)
+    across = margin * (2 * uniform(g, n, 1) - 1) * wide
+    down = margin * (2 * uniform(g, n, 1) - 1)
+    flip = torch.where(uniform(g, n, 1) < 0.5, -1.0, 1.0)
     scale = zoom * grow
     cosine, sine = torch.cos(roll) * scale, torch.sin(roll) * scale
     view = torch.zeros(n, length, 3, 3, device=g.device)
@@ -124,20 +125,20 @@ def _coloured(planes: Tensor, g: torch.Generator, styles: Tensor | None) -> Tens
     x = planes
     if styles is not None and len(styles):
         taken = torch.randint(len(styles), (n,), generator=g, device=g.device)
-        x = torch.where(_random(g, *each()) < 0.3, _styled(x, styles[taken].permute(0, 3, 1, 2).float(), g), x)
+        x = torch.where(uniform(g, *each()) < 0.3, _styled(x, styles[taken].permute(0, 3, 1, 2).float(), g), x)
     x = x / 255
-    exposure = torch.exp(0.3 * _normal(g, *each()) + 0.03 * _normal(g, *each(length)))
-    tint = torch.exp(0.09 * _normal(g, *each(1, 3)))
+    exposure = torch.exp(0.3 * normal(g, *each()) + 0.03 * normal(g, *each(length)))
+    tint = torch.exp(0.09 * normal(g, *each(1, 3)))
     x = (x * exposure * tint).clamp(min=1e-4)
-    x = x ** torch.exp(0.3 * _normal(g, *each()))
+    x = x ** torch.exp(0.3 * normal(g, *each()))
     grey = x.mean(2, keepdim=True)
-    x = grey + (x - grey) * (1 + 0.45 * (2 * _random(g, *each()) - 1))
+    x = grey + (x - grey) * (1 + 0.45 * (2 * uniform(g, *each()) - 1))
     middle = x.mean((1, 2, 3, 4), keepdim=True)
-    x = middle + (x - middle) * torch.exp(0.25 * _normal(g, *each()))
+    x = middle + (x - middle) * torch.exp(0.25 * normal(g, *each()))
     soft = functional.avg_pool2d(functional.pad(x.flatten(0, 1), (1,) * 4, mode="replicate"), 3, 1).view_as(x)
-    blur = _random(g, *each()) * 1.6 - 0.7  # below 0 it sharpens a little
-    x = x + (soft - x) * torch.where(_random(g, *each()) < 0.5, blur, torch.zeros_like(blur))
-    noise = 0.03 * _random(g, *each()) ** 2 * _normal(g, *x.shape)
+    blur = uniform(g, *each()) * 1.6 - 0.7  # below 0 it sharpens a little
+    x = x + (soft - x) * torch.where(uniform(g, *each()) < 0.5, blur, torch.zeros_like(blur))
+    noise = 0.03 * uniform(g, *each()) ** 2 * normal(g, *x.shape)
     return ((x + noise).clamp(0, 1) * 255).round().byte().permute(0, 1, 3, 4, 2)
 
 
@@ -147,7 +148,7 @@ def _styled(x: Tensor, other: Tensor, g: torch.Generator) -> Tensor:
     amplitude, wanted = spectrum.abs(), torch.fft.rfft2(other)[:, None].abs()
     rows = torch.fft.fftfreq(x.shape[-2], device=x.device)[:, None].abs()
     columns = torch.fft.rfftfreq(x.shape[-1], device=x.device)[None]
-    reach = 0.004 + 0.03 * _random(g, x.shape[0], 1, 1, 1, 1) ** 2
+    reach = 0.004 + 0.03 * uniform(g, x.shape[0], 1, 1, 1, 1) ** 2
     low = (torch.maximum(rows, columns) <= reach).float()
     mixed = amplitude + low * (wanted - amplitude)
     styled: Tensor = torch.fft.irfft2(spectrum / amplitude.clamp(min=1e-6) * mixed, s=x.shape[-2:])

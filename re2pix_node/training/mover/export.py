@@ -4,7 +4,7 @@ python -m re2pix_node.training.mover.export OUT/weights.pt PACK BUNDLE --drives 
 """
 
 import argparse
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +13,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from re2pix_node.bundle.manifest import UNLABELLED
+from re2pix_node.bundle.manifest import UNLABELLED, Manifest, Provenance
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.bundle.writer import write_bundle
+from re2pix_node.errors import BundleError
+from re2pix_node.footage.cityscapes_classes import NAMES
 from re2pix_node.footage.exact_drives import ExactDrive
-from re2pix_node.nets.masks import Masks
+from re2pix_node.nets.masks import ChanceMasks
 from re2pix_node.nets.mover.forecaster import MoverForecaster
 from re2pix_node.nets.onnx_export import EVERY, FORECAST_OUTPUTS, exported, round_weights
-from re2pix_node.training.head import best_temperature
 from re2pix_node.training.mover.learn import CONTEXT, SAMPLE, network
-from re2pix_node.training.mover.pack import PackedEncoder, read_encoder
+from re2pix_node.training.mover.pack import REAL, PackedEncoder, read_encoder
 from re2pix_node.training.stored import read_stored
 
+OLD_PARTS = "PCA, forecaster and head"
+OLD_STEPS = ("re2pix train forecaster", "re2pix train head")
 APART, PIXELS = 24, 4000  # frames between the samples for calibration, and pixels of each moment
 
 
 class MoverGraph(nn.Module):
     """context_0 .. context_{T-1} [1, h, w, C + carried] -> features [1, K, h, w, C], labels, confidence."""
 
-    def __init__(self, net: MoverForecaster, masks: Masks) -> None:
+    def __init__(self, net: MoverForecaster, masks: ChanceMasks) -> None:
         super().__init__()
         self.net, self.masks = net, masks
 
     def forward(self, *context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         said = self.net(torch.stack(context, 1))
-        labels, confidence = self.masks(torch.cat([said.now, said.labels[0]]))
+        labels, confidence = self.masks(torch.cat([said.now.softmax(1), said.chances[0]]))
         return said.features.permute(0, 1, 3, 4, 2), labels[None], confidence[None]
 
 
@@ -49,47 +52,76 @@ def read_network(weights: Path) -> MoverForecaster:
 
 
 @torch.no_grad()
-def temperatures(net: MoverForecaster, encoder: PackedEncoder, drives: list[Path]) -> list[float]:
+def best_powers(net: MoverForecaster, encoder: PackedEncoder, drives: list[Path]) -> list[float]:
     """One for now and one for each horizon, so that a confidence of 0.8 is right for 8 of 10 pixels of these drives."""
     moments = 1 + len(net.options.horizons)
-    logits: list[list[Tensor]] = [[] for _ in range(moments)]
-    true: list[list[Tensor]] = [[] for _ in range(moments)]
+    chances: list[list[Tensor]] = [[] for _ in range(moments)]
+    hits: list[list[Tensor]] = [[] for _ in range(moments)]
     rng = np.random.default_rng(0)
     for path in drives:
         drive = ExactDrive.load(path)
         for start in range(0, len(drive.pictures) - SAMPLE + 1, APART):
             frames = encoder(torch.from_numpy(drive.pictures[start : start + CONTEXT]))[None]
             said = net(frames)
-            for k, found in enumerate((said.now[0], *said.labels[0])):
+            for k, found in enumerate((said.now[0].softmax(0), *said.chances[0])):
                 labels = drive.labels[start + CONTEXT - 1 + k]
-                full = functional.interpolate(found[None].float(), labels.shape, mode="bilinear")[0].flatten(1)
+                full = functional.interpolate(found[None], labels.shape, mode="bilinear")[0].flatten(1)
                 known = np.flatnonzero(labels != UNLABELLED)
                 picked = torch.from_numpy(rng.choice(known, min(PIXELS, len(known)), replace=False))
-                logits[k].append(full[:, picked].T)
-                true[k].append(torch.from_numpy(labels).flatten()[picked].long())
-    return [best_temperature(torch.cat(a), torch.cat(b)) for a, b in zip(logits, true, strict=True)]
+                best, label = full[:, picked].max(0)
+                chances[k].append(best)
+                hits[k].append(label == torch.from_numpy(labels).flatten()[picked])
+    return [best_power(torch.cat(a), torch.cat(b)) for a, b in zip(chances, hits, strict=True)]
+
+
+def best_power(chances: Tensor, hits: Tensor) -> float:
+    """The power of the chances with the greatest likelihood of the hits."""
+    powers = torch.logspace(-1, 1, 201)
+    raised = chances.double().clamp(1e-6, 1 - 1e-6)[:, None] ** powers
+    likelihood = torch.where(hits[:, None], raised.log(), (1 - raised).log()).mean(0)
+    return float(powers[likelihood.argmax()])
 
 
 def export(weights: Path, pack: Path, before: Path, drives: list[Path], version: str, output: Path) -> None:
     bundle = read_bundle(before)
-    bounds = dataclasses.replace(bundle.manifest.proof, every=EVERY)
-    manifest = dataclasses.replace(bundle.manifest, version=version, proof=bounds, render=None, scores=())
+    manifest = _manifest(bundle.manifest, pack, version)
     net = read_network(weights)
     size = manifest.labels.height, manifest.labels.width
-    ids = [label.id for label in manifest.labels.classes]
-    graph = MoverGraph(net, Masks(ids, size, temperatures(net, read_encoder(pack), drives))).eval()
+    graph = MoverGraph(net, ChanceMasks(size, best_powers(net, read_encoder(pack), drives))).eval()
     round_weights(graph)
-    proof = {name: np.asarray(array) for name, array in bundle.proof().items() if not name.startswith("render.")}
+    # Pictures are drawn by the graph that drew them before, which has its own proof.
+    proof = {name: np.asarray(array) for name, array in bundle.proof().items()}
     names = [f"context_{i}" for i in range(manifest.time.context)]
     context = {name: torch.from_numpy(proof[f"forecast.{name}"].astype(np.float32)) for name in names}
     with torch.inference_mode():
         outputs = graph(*context.values())
     proof |= {f"forecast.{name}": tensor.numpy() for name, tensor in zip(FORECAST_OUTPUTS, outputs, strict=True)}
-    graphs = {
-        "encode": onnx.load_model_from_string(bundle.graph("encode")),
-        "forecast": exported(graph, context, FORECAST_OUTPUTS),
-    }
+    kept = ["encode", *(["render"] if manifest.render else [])]
+    graphs = {name: onnx.load_model_from_string(bundle.graph(name)) for name in kept}
+    graphs["forecast"] = exported(graph, context, FORECAST_OUTPUTS)
     write_bundle(output, manifest, graphs, proof)
+
+
+def _manifest(before: Manifest, pack: Path, version: str) -> Manifest:
+    ids = [label.id for label in before.labels.classes]
+    if ids != list(range(len(NAMES))):
+        raise BundleError(f"the bundle before has the class ids {ids}: this family learns 0 to {len(NAMES) - 1}")
+    footage = ", ".join(sorted(path.name for path in (pack / REAL).glob("*") if path.suffix != ".npz"))
+    learnt = Provenance(
+        "flow, forecaster and head",
+        f"re2pix_node.training.mover, on drives of re2pix_node.simulator.exact and on {footage}",
+        before.licence,
+    )
+    provenance = [replace(part, what=part.what.replace(OLD_PARTS, "PCA")) for part in before.provenance]
+    # Scores of what was replaced are gone with it.
+    scores = [score for score in before.scores if not score.command.startswith(OLD_STEPS)]
+    return replace(
+        before,
+        version=version,
+        provenance=(*provenance, learnt),
+        scores=tuple(scores),
+        proof=replace(before.proof, every=EVERY),
+    )
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from re2pix_node.training.mover.augment import Chunk, augmented
 from re2pix_node.training.mover.judge import add, empty_sums, figures
 from re2pix_node.training.mover.loss import LossShares, MoverLoss
 from re2pix_node.training.mover.pack import REAL, read_clip, read_encoder
+from re2pix_node.training.mover.stills import moving_stills
 from re2pix_node.training.mover.store import Store, joined
 from re2pix_node.training.stored import read_stored, store
 
@@ -38,6 +39,7 @@ STEPS = {True: (3, 4, 5, 6), False: (3, 4)}
 WARM_UP = 0.03  # share of the time
 TOLD, STORED = 12.0, 60.0  # seconds between lines of the log, and between stored weights
 AVERAGE = 0.998
+BATCH = "chunks of a step: exact, labelled real, real, and real or exact pictures that are moved"
 
 
 def network(options: dict[str, int]) -> MoverForecaster:
@@ -142,9 +144,19 @@ class Learner:
         return parts
 
     def batch(self) -> Chunk:
-        stores = (self.exact, self.named, self.plain)
-        picked = zip(stores, self.o.batch, strict=True)
-        return joined([store.chunks(count, LENGTH, self.rng) for store, count in picked if count and store.total])
+        stores, (*counts, still) = (self.exact, self.named, self.plain), self.o.batch
+        picked = zip(stores, counts, strict=True)
+        chunks = [store.chunks(count, LENGTH, self.rng) for store, count in picked if count and store.total]
+        if still:
+            ahead = len(HORIZONS)
+            chunks.append(moving_stills(self.stills(still), self.stills(still), LENGTH, ahead, self.generator))
+        return joined(chunks)
+
+    def stills(self, count: int) -> Tensor:
+        """Random pictures; every kind of footage is equally likely."""
+        stores = [store for store in (self.exact, self.named, self.plain) if store.total]
+        picked = [stores[i] for i in self.rng.integers(len(stores), size=count)]
+        return torch.stack([store.pictures[self.rng.integers(store.kept)] for store in picked])
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
@@ -203,7 +215,7 @@ def main() -> None:
     parser.add_argument("--real-frames", type=int, default=17000, help="real ones of each kind (326 kB each)")
     parser.add_argument("--drive-frames", type=int, default=100)
     parser.add_argument("--held", type=int, default=5, help="drives to judge by")
-    parser.add_argument("--batch", type=int, nargs=3, default=(16, 2, 3), help="chunks: exact, labelled real, real")
+    parser.add_argument("--batch", type=int, nargs=4, default=(10, 4, 4, 4), help=BATCH)
     parser.add_argument("--rate", type=float, default=0.0015)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", type=Path, metavar="WEIGHTS", help="go on from these")

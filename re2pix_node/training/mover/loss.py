@@ -1,4 +1,8 @@
-"""The loss: features, exact flow where it is known, labels, and the head's own labels where there are none."""
+"""The loss: features, exact flow where it is known, labels, and the head's own labels where none are true.
+
+Where no flow is known, flow is judged by how well it moves the frame before onto the newest one. Labels of now should
+move with the picture: what the head says of a place must not change from frame to frame.
+"""
 
 from dataclasses import dataclass
 
@@ -7,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from re2pix_node.bundle.manifest import UNLABELLED
-from re2pix_node.nets.mover.forecaster import MoverForecaster
+from re2pix_node.nets.features import SUB
+from re2pix_node.nets.mover.forecaster import MoverForecast, MoverForecaster
+from re2pix_node.nets.warp import warp
 from re2pix_node.training.mover.augment import Chunk
 
+ROUGH = 0.1  # weight of the flow's roughness
 BETA = 0.1  # where SmoothL1 changes from squared to absolute, as in evaluation
 
 
@@ -24,7 +31,9 @@ class LossShares:
     now: float = 0.3
     opinion: float = 0.15
     labels: float = 0.3
-    agreement: float = 0.2  # where there are no labels
+    agreement: float = 0.6  # where no labels are true
+    past: float = 0.4  # where no flow is known
+    steady: float = 0.5
 
 
 def windows(x: Tensor, size: int) -> Tensor:
@@ -66,7 +75,9 @@ class MoverLoss(nn.Module):
         parts["now"] = self._named(said.now, labels[:, now])
         parts["opinion"] = self._named(said.opinions.flatten(0, 1), labels[:, o.context :].flatten(0, 1))
         parts["labels"] = self._named(said.labels.flatten(0, 1), labels[:, o.context :].flatten(0, 1))
-        parts["agreement"] = self._agreement(said.labels, said.opinions, frames, labels[:, o.context :])
+        parts["agreement"] = self._agreement(said, frames, chunk.exact.repeat(len(frames) // len(chunk.exact)))
+        parts["past"] = self._past(said, frames, ~seen.flatten(1).any(1))
+        parts["steady"] = _steady(said, len(chunk.exact))
         loss = sum(getattr(s, name) * part for name, part in parts.items())
         assert isinstance(loss, Tensor)
         return loss, {name: part.detach() for name, part in parts.items()}
@@ -78,17 +89,46 @@ class MoverLoss(nn.Module):
         known = labels != UNLABELLED
         return apart / self.weights[labels[known]].sum().clamp(min=1)
 
-    def _agreement(self, said: Tensor, opinions: Tensor, frames: Tensor, labels: Tensor) -> Tensor:
-        """For frames without labels: the forecast's labels should equal the head's labels of the true future frame."""
+    def _agreement(self, said: MoverForecast, frames: Tensor, exact: Tensor) -> Tensor:
+        """Without true labels, the forecast's labels should equal the head's labels of the true future frame."""
         o = self.net.options
-        bare = (labels == UNLABELLED).flatten(1).all(1)
-        if not bare.any():
-            return said.new_zeros(())
-        truth = frames[bare, o.context :].flatten(0, 1)
+        if exact.all():
+            return said.now.new_zeros(())
+        truth = frames[~exact, o.context :].flatten(0, 1)
         with torch.no_grad():
             wanted = self.net.read(truth).float().softmax(1)
-        mixed = -(wanted * said[bare].flatten(0, 1)).sum(1).mean()
-        return mixed + 0.5 * functional.cross_entropy(opinions[bare].flatten(0, 1).float(), wanted)
+        mixed = -(wanted * said.labels[~exact].flatten(0, 1)).sum(1).mean()
+        return mixed + 0.5 * functional.cross_entropy(said.opinions[~exact].flatten(0, 1).float(), wanted)
+
+    def _past(self, said: MoverForecast, frames: Tensor, unknown: Tensor) -> Tensor:
+        """How far the frame before, moved along the newest flow, is from the newest frame."""
+        if not unknown.any():
+            return said.now.new_zeros(())
+        o, flow = self.net.options, said.flows[1][unknown, 0]
+        planes = frames[unknown, o.context - 2 : o.context].permute(0, 1, 4, 2, 3)
+        before, now = planes[:, 0], planes[:, 1]
+        features = functional.smooth_l1_loss(warp(before[:, : o.channels], flow), now[:, : o.channels], beta=BETA)
+        seen, was = (functional.pixel_shuffle(x[:, o.channels :], SUB) for x in (now, before))
+        fine = SUB * functional.interpolate(flow, scale_factor=float(SUB), mode="bilinear")
+        picture = functional.smooth_l1_loss(warp(was, fine), seen, beta=BETA)
+        # Flow may change where the picture does.
+        edges = functional.avg_pool2d(seen, SUB)
+        rough = sum((_slope(flow, axis) * torch.exp(-3 * _slope(edges, axis))).mean() for axis in (2, 3))
+        return features + picture + ROUGH * rough
+
+
+def _slope(x: Tensor, axis: int) -> Tensor:
+    """Mean over the channels of the absolute difference of neighbours."""
+    return x.diff(dim=axis).abs().mean(1, keepdim=True)
+
+
+def _steady(said: MoverForecast, chunks: int) -> Tensor:
+    """How much the labels of now change from one window to the next, along the flow between them."""
+    sure = said.now.float().softmax(1)
+    before, now = sure[:-chunks], sure[chunks:]  # windows of the same chunks, one frame apart
+    flow = said.flows[1][chunks:, 0].detach()
+    fine = 2 * functional.interpolate(flow, scale_factor=2.0, mode="bilinear")
+    return (warp(before, fine) - now).square().sum(1).mean()
 
 
 def _apart(said: Tensor, flow: Tensor, seen: Tensor, cell: int) -> Tensor:

@@ -33,6 +33,10 @@ class Store:
     def device(self) -> torch.device:
         return self.pictures.device
 
+    @property
+    def kept(self) -> int:
+        return min(self.total, len(self.pictures))
+
     def add_drive(self, drive: ExactDrive) -> None:
         rows = self._room(len(drive.pictures), (1,))
         self.pictures[rows] = torch.from_numpy(drive.pictures).to(self.device)
@@ -78,7 +82,8 @@ class Store:
         flat = rows.flatten()
         exact = flat if self._exact else torch.zeros_like(flat)
         parts = (self.pictures[flat], self.labels[flat], self.flows[exact].float(), self.seen[exact])
-        return Chunk(*(torch.unflatten(part, 0, rows.shape) for part in parts))
+        pictures, labels, flows, seen = (torch.unflatten(part, 0, rows.shape) for part in parts)
+        return Chunk(pictures, labels, flows, seen, torch.full((len(rows),), self._exact, device=self.device))
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:

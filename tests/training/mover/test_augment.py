@@ -24,7 +24,7 @@ def rolling() -> Chunk:
     for back in range(3):
         flows[:, :, back, 0] = -STEP / 2 * (back + 1)
         seen[:, : back + 1, back] = False
-    return Chunk(pictures, labels, flows, seen)
+    return Chunk(pictures, labels, flows, seen, torch.ones(len(pictures), dtype=torch.bool))
 
 
 def moved_error(chunk: Chunk, back: int, along: bool) -> Tensor:

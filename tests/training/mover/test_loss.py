@@ -22,7 +22,9 @@ def small() -> tuple[torch.Tensor, Chunk]:
     labels[1] = 255
     flows, seen = torch.ones(2, 9, 3, 2, 32, 64), torch.ones(2, 9, 3, 32, 64, dtype=torch.bool)
     seen[1] = False
-    return features, Chunk(torch.zeros(2, 9, 64, 128, 3, dtype=torch.uint8), labels, flows, seen)
+    return features, Chunk(
+        torch.zeros(2, 9, 64, 128, 3, dtype=torch.uint8), labels, flows, seen, torch.tensor([True, False])
+    )
 
 
 def test_windows_are_all_samples_of_a_chunk() -> None:
@@ -36,7 +38,9 @@ def test_every_part_is_finite_and_reaches_the_network() -> None:
     features, chunk = small()
     loss, parts = MoverLoss(net, torch.ones(5), LossShares())(features, chunk)
     loss.backward()
-    assert {"features", "moved", "flow", "motion", "now", "opinion", "labels", "agreement"} == set(parts)
+    assert {"features", "moved", "flow", "motion", "now", "opinion", "labels", "agreement", "past", "steady"} == set(
+        parts
+    )
     assert all(bool(torch.isfinite(part)) for part in parts.values())
     assert parts["agreement"] > 0
     assert parts["flow"] > 0
