@@ -199,7 +199,8 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._loading = ModelLoading(settings)
         held.callback(self._release)
         told = time.monotonic()
-        while not self._loading.wait(0.05):
+        while not self._loading.wait(0):
+            self._answer_requests(0.05)
             if not self.context.ok():
                 return False
             if time.monotonic() - told > 1:
@@ -216,6 +217,13 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self.get_logger().info(f"bundle {manifest.name} {manifest.version} on {session.attempts[-1]}")
         self._outputs = ForecastPublishers(self, session.bundle, settings, held)
         return True
+
+    def _answer_requests(self, seconds: float) -> None:
+        """Wait up to `seconds`, inside a callback, and answer requests meanwhile."""
+        if self.executor:
+            self.executor.spin_once(seconds)
+        else:
+            time.sleep(seconds)
 
     def _release(self) -> None:
         if self._loading:

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions, GetState
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter as RosParameter
 
@@ -20,6 +22,7 @@ _TYPES = {kind.value for kind in RosParameter.Type}
 def guard_services(node: LifecycleNode, refused: Refused) -> None:
     """Let every service of the node answer every request; `refused` gets the reasons."""
     callbacks = {_name(service): service.callback for service in node.services}
+    while_waiting = ReentrantCallbackGroup()
     guarded = {
         "change_state": _available(callbacks, refused),
         "set_parameters": _set_each(callbacks["set_parameters"]),
@@ -27,6 +30,9 @@ def guard_services(node: LifecycleNode, refused: Refused) -> None:
     }
     for service in node.services:
         service.callback = _answering(guarded.get(_name(service), service.callback), service, refused)
+        # A callback that waits, such as configuring, can let the executor answer other requests meanwhile.
+        service.callback_group = while_waiting
+        while_waiting.add_entity(service)
 
 
 def _name(service: Any) -> str:
@@ -52,6 +58,8 @@ def _available(callbacks: Mapping[str, Callback], refused: Refused) -> Callback:
     def change(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
         told = callbacks["get_available_transitions"](None, GetAvailableTransitions.Response())
         known = {each.transition.label: each.transition.id for each in told.available_transitions}
+        # While the node configures, those of the state machine itself are available too.
+        known = {label: number for label, number in known.items() if number <= Transition.TRANSITION_DESTROY}
         asked = request.transition
         if asked.label in known or (not asked.label and asked.id in known.values()):
             return callbacks["change_state"](request, response)

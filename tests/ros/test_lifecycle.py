@@ -1,6 +1,5 @@
 """The node's life cycle, over its services, as `ros2 lifecycle` and a manager use them."""
 
-import os
 import shutil
 import signal
 import time
@@ -12,6 +11,7 @@ from lifecycle_msgs.srv import ChangeState
 from re2pix_msgs.msg import Forecast
 
 from re2pix_node.bundle.reader import Bundle
+from tests.support import hostile_graphs
 from tests.support.ros_node import ERROR, OK, READY, Listener, listener, ros, running_node
 
 __all__ = ["listener", "ros"]  # fixtures
@@ -91,12 +91,12 @@ def test_signals_end_it_in_every_state(tiny: Bundle, listener: Listener, state: 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_while_a_bundle_loads(
-    tiny: Bundle, listener: Listener, tmp_path: Path, which: signal.Signals
+    tiny: Bundle, listener: Listener, tmp_path: Path, which: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Reading a pipe without a writer waits for ever.
-    endless = Path(shutil.copytree(tiny.path, tmp_path / "endless"))
-    (endless / "encode.onnx").unlink()
-    os.mkfifo(endless / "encode.onnx")
+    monkeypatch.delenv("RE2PIX_TRIAL")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = hostile_graphs.endless((tiny.path / "encode.onnx").read_bytes())
+    endless = hostile_graphs.with_graph(tiny.path, tmp_path / "endless", encode=data)
     with running_node(listener.namespace, bundle=endless, autostart=False) as process:
         client = listener.node.create_client(ChangeState, f"{listener.name}/change_state")
         assert client.wait_for_service(READY)
