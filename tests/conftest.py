@@ -20,7 +20,7 @@ from hypothesis import settings
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from tests.support.drive_bag import make_drive_bag
 from tests.support.shared import made_once
-from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 # The same examples every time, so that a failure here is a failure everywhere.
 settings.register_profile("same", derandomize=True, database=None)
@@ -42,6 +42,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny bundle; tests that damage a bundle make a copy."""
     path = made_once(tmp_path_factory, "bundles", lambda folder: make_tiny_bundle(folder / "tiny")) / "tiny"
     return read_bundle(path)
+
+
+@pytest.fixture(scope="session")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny bundle, with a render graph."""
+
+    def make(folder: Path) -> None:
+        make_tiny_bundle(folder / "tiny", tiny_manifest(render=True))
+
+    return read_bundle(made_once(tmp_path_factory, "drawing-bundles", make) / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -4,21 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from re2pix_node.bundle.reader import Bundle
 from re2pix_node.bundle.writer import write_bundle
 from re2pix_node.cli import main
 from tests.support.tiny_bundle import (
     encode_graph,
     forecast_graph,
-    make_tiny_bundle,
     reference_proof,
     render_graph,
     tiny_manifest,
 )
 
 
-def test_every_runtime_draws_the_picture_of_the_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_tiny_bundle(tmp_path / "b", tiny_manifest(render=True))
-    assert main(["check", str(tmp_path / "b")]) == 0
+def test_every_runtime_draws_the_picture_of_the_proof(drawing: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(drawing.path)]) == 0
     said = capsys.readouterr().out
     assert "  render    image float32 [1, 128, 256, 3]" in said
     assert "  pictures by openvino fp32: proved (PSNR " in said

@@ -10,7 +10,6 @@ from re2pix_node.cli import main
 from re2pix_node.harness.node_bench import keeps_up, what_ros_adds
 from re2pix_node.harness.render_bench import go_unnoticed
 from tests.support.ros_node import start
-from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 
 @pytest.mark.long
@@ -82,11 +81,10 @@ def test_pictures_may_cost_forecasts_a_tenth(rate: float, p99: float, errors: in
 
 
 @pytest.mark.long  # draws at idle priority
-def test_rendering_is_off_and_on_in_turns(drive_bag: Path, tmp_path: Path) -> None:
-    bundle = make_tiny_bundle(tmp_path / "drawing", tiny_manifest(render=True))
+def test_rendering_is_off_and_on_in_turns(drawing: Bundle, drive_bag: Path, tmp_path: Path) -> None:
     words = [
         "--bundle",
-        bundle.path,
+        drawing.path,
         "--drive",
         drive_bag,
         "--seconds",

@@ -20,7 +20,6 @@ from re2pix_node.recordings.writer import BagWriter
 from re2pix_node.render.renderer import PictureRenderer
 from tests.support import drive, faulty_bundle
 from tests.support.drive_bag import START, make_drive_bag
-from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 
 
 def replay(drive_bag: Path, out: Path, bundle: Bundle, *options: str) -> int:
@@ -101,12 +100,6 @@ def test_the_preview_video_shows_the_drive(drive_bag: Path, tiny: Bundle, tmp_pa
     assert np.abs(pictures[0][26:186, :320].astype(int) - expected).mean() < 8
     # The panels beside it carry class colours, not the camera.
     assert np.abs(pictures[0][26:186, 320:640].astype(int) - expected).mean() > 15
-
-
-@pytest.fixture(scope="module")
-def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The tiny bundle, with a render graph."""
-    return make_tiny_bundle(tmp_path_factory.mktemp("drawing") / "b", tiny_manifest(render=True))
 
 
 class TestPictures:

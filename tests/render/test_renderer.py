@@ -18,16 +18,10 @@ from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import faulty_bundle
 from tests.support.drive import frame
 from tests.support.hostile_graphs import unknown_operator
-from tests.support.tiny_bundle import make_tiny_bundle, render_graph, tiny_manifest
+from tests.support.tiny_bundle import render_graph, tiny_manifest
 
 OPENVINO, ONNXRUNTIME = [runtime for runtime in runtimes() if runtime.load_graph]
 HERE = [f"{runtime.name} {precision}" for runtime in (OPENVINO, ONNXRUNTIME) for precision in runtime.precisions()]
-
-
-@pytest.fixture(scope="module")
-def drawing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The tiny bundle, with a render graph."""
-    return make_tiny_bundle(tmp_path_factory.mktemp("drawing") / "b", tiny_manifest(render=True))
 
 
 @pytest.fixture(scope="module")
