@@ -45,8 +45,8 @@ def record(
     path: Path, seed: int, plan: RecordingPlan, replace: bool = False, progress: Callable[[], object] = int
 ) -> int:
     """Simulate the drive of a seed into a rosbag2 folder; return the number of its frames."""
-    drive = Drive(seed, plan.seconds, plan.rate, plan.size)
-    with BagWriter(path, replace) as bag:
+    with BagWriter(path, replace) as bag:  # which refuses a path at once; a drive takes seconds to build
+        drive = Drive(seed, plan.seconds, plan.rate, plan.size)
         for index, moment in enumerate(drive.frames()):
             stamp = EPOCH + round(index * 1e9 / plan.rate)
             for topic, message in _messages(moment, drive.lens, plan, stamp):

@@ -10,12 +10,13 @@ from re2pix_node.simulator.renderer import RenderError
 from tests.support.shared import made_once
 
 SEED = 9
-PLAN = RecordingPlan(seconds=1.0, rate=17, size=(448, 224))
+PLAN = RecordingPlan(seconds=0.6, rate=17, size=(448, 224))
+FRAMES = 10
 
 
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One second of a drive."""
+    """A short drive."""
     name = f"drive_{SEED:05d}"
     try:
         return made_once(tmp_path_factory, "simulated", lambda folder: record(folder / name, SEED, PLAN)) / name
