@@ -25,6 +25,7 @@ from sensor_msgs.msg import Image
 from re2pix_node.pipeline.messages import header_message
 from re2pix_node.ros.message_types import ros_types
 from tests.support import drive
+from tests.support.prepared import PreparedProcess, start_prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -207,18 +208,18 @@ def listener(ros: None, request: pytest.FixtureRequest) -> Iterator[Listener]:
 @contextlib.contextmanager
 def running_node(
     namespace: str, module: str = "re2pix_node.ros.node", **parameters: object
-) -> Iterator["subprocess.Popen[str]"]:
-    command = ["-m", module, "--ros-args", "-r", f"__ns:={namespace}"]
+) -> Iterator[PreparedProcess]:
+    words = ["--ros-args", "-r", f"__ns:={namespace}"]
     for name, value in parameters.items():
-        command += ["-p", f"{name}:={value}"]
-    process = start(*command)
+        words += ["-p", f"{name}:={value}"]
+    process = start_prepared(module, *words, env=environment())
     try:
         yield process
     finally:
         stop(process)
 
 
-def stop(process: "subprocess.Popen[str]") -> None:
+def stop(process: "subprocess.Popen[str] | PreparedProcess") -> None:
     """Asks first: a ROS process that is killed leaves its shared memory (64 MB) behind for good."""
     process.send_signal(signal.SIGINT)
     try:
