@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from re2pix_node.commands import doctor
-from re2pix_node.commands.doctor import Finding, State
+from re2pix_node.commands.doctor import Finding, Outcome, State
 from re2pix_node.common.cpu import cpu_model
+from re2pix_node.engines import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from re2pix_node.commands.doctor import run; sys.exit(run())"
@@ -22,7 +23,11 @@ def run_doctor(changes=None, without=(), python=(sys.executable, "-m", "re2pix_n
     env = {name: value for name, value in (os.environ | (changes or {})).items() if name not in without}
     done = subprocess.run(python, env=env, cwd=cwd, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
-    *lines, last = done.stdout.splitlines()
+    return report_of(done.returncode, done.stdout)
+
+
+def report_of(code, said):
+    *lines, last = said.splitlines()
     rows, topic = {}, ""
     for line in lines:
         if line.startswith(" "):
@@ -31,12 +36,29 @@ def run_doctor(changes=None, without=(), python=(sys.executable, "-m", "re2pix_n
         else:
             state, topic = line[:8].strip(), line[8:26].strip()
             rows[topic] = f"{state} {line[26:]}"
-    return SimpleNamespace(code=done.returncode, rows=rows, last=last, lines=lines)
+    return SimpleNamespace(code=code, rows=rows, last=last, lines=lines)
 
 
-def module(folder, name, code):
-    (folder / f"{name}.py").write_text(code)
-    return {"PYTHONPATH": f"{folder}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Put a module of our own before all others."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return lambda name, code: (tmp_path / f"{name}.py").write_text(code)
+
+
+@pytest.fixture
+def quick_doctor(monkeypatch, capsys):
+    """The doctor in this process. Only the probes that a test names are made; the others find what they look for."""
+
+    def run(*real):
+        probe = doctor._probe
+        codes = doctor.PROBES | {entry.name: entry.probe_code for entry in registry.entries()}
+        wanted = {codes[name] for name in real}
+        monkeypatch.setattr(doctor, "_probe", lambda code: probe(code) if code in wanted else Outcome("loads"))
+        code = doctor.run()
+        return report_of(code, capsys.readouterr().out)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -89,30 +111,34 @@ def test_without_the_workspace_it_says_how_to_source_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "without", "said"),
-    [
-        ({}, [PROFILE], "is not set"),
-        ({PROFILE: "/nowhere/fastdds.xml"}, [], "names /nowhere/fastdds.xml, which is not there"),
-    ],
+    ("path", "said"), [("", "is not set"), ("/nowhere/fastdds.xml", "names /nowhere/fastdds.xml, which is not there")]
 )
-def test_without_the_fast_dds_profile_there_is_a_warning(changes, without, said):
-    report = run_doctor({"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"} | changes, without)
+def test_without_the_fast_dds_profile_there_is_a_warning(quick_doctor, monkeypatch, path, said):
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    monkeypatch.delenv(PROFILE, raising=False)
+    if path:
+        monkeypatch.setenv(PROFILE, path)
+    report = quick_doctor("rclpy")
     row = report.rows["Fast DDS profile"]
     assert row.startswith(f"warning {PROFILE} {said}: most camera images will be lost")
     assert row.endswith(f"> export {PROFILE}={ROOT / 'config/fastdds.xml'}")
     assert report.code == 0
 
 
-def test_a_rmw_that_is_not_there_is_named():
-    report = run_doctor({"RMW_IMPLEMENTATION": "rmw_bogus_cpp"})
+def test_a_rmw_that_is_not_there_is_named(quick_doctor, monkeypatch):
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_bogus_cpp")
+    report = quick_doctor("rclpy")
     assert report.code == 2
     assert report.rows["rclpy"].startswith("missing broken: ")
     assert "rmw_bogus_cpp" in report.rows["rclpy"]
     assert report.rows["rclpy"].endswith("> unset RMW_IMPLEMENTATION")
 
 
-def test_a_module_that_crashes_is_reported_and_costs_nothing_else(tmp_path, here):
-    report = run_doctor(module(tmp_path, "openvino", "import os\nos.abort()"), cwd=tmp_path)
+def test_a_module_that_crashes_is_reported_and_costs_nothing_else(quick_doctor, module, tmp_path, monkeypatch, here):
+    module("openvino", "import os\nos.abort()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    report = quick_doctor("rclpy", "openvino", "onnxruntime")
     assert report.rows["openvino"].startswith("warning broken: loading it ends the process (Aborted)")
     assert report.rows["openvino"].endswith("# or tell the node engine:=onnxruntime")
     assert (report.code, report.last) == (0, "The node can start.")
@@ -135,16 +161,17 @@ def test_every_way_to_fail_is_told(code, said):
     assert doctor._probe(code).fault.startswith(said)
 
 
-def test_without_any_engine_the_node_cannot_start(tmp_path):
-    module(tmp_path, "onnxruntime", "raise OSError('libtbb is gone')")
-    report = run_doctor(module(tmp_path, "openvino", "raise OSError('libtbb is gone')"), cwd=tmp_path)
+def test_without_any_engine_the_node_cannot_start(quick_doctor, module):
+    for name in ("onnxruntime", "openvino"):
+        module(name, "raise OSError('libtbb is gone')")
+    report = quick_doctor("onnxruntime", "openvino")
     assert report.rows["onnxruntime"].startswith("missing broken: OSError: libtbb is gone")
     assert (report.code, report.last) == (2, "The node cannot start: onnxruntime.")
 
 
-def test_what_modules_print_is_no_outcome(tmp_path):
-    report = run_doctor(module(tmp_path, "cv_bridge", "print('{}')\nprint('noise', end='')"), cwd=tmp_path)
-    assert report.rows["cv_bridge"] == "ok loads"
+def test_what_modules_print_is_no_outcome(module):
+    module("cv_bridge", "print('{}')\nprint('noise', end='')")
+    assert doctor._probe(doctor.PROBES["cv_bridge"]) == Outcome("loads")
 
 
 def test_a_module_that_hangs_is_given_up(monkeypatch):
@@ -160,7 +187,7 @@ def test_a_module_that_hangs_is_given_up(monkeypatch):
         (100, "info none usable: there is an NVIDIA driver, but cuInit fails with 100"),
     ],
 )
-def test_the_gpu_is_asked_through_its_driver(tmp_path, code, row):
+def test_the_gpu_is_asked_through_its_driver(quick_doctor, module, tmp_path, monkeypatch, code, row):
     source = tmp_path / "cuda.cpp"
     source.write_text(f"""#include <cstring>
 extern "C" int cuInit(unsigned) {{ return {code}; }}
@@ -169,9 +196,9 @@ extern "C" int cuDeviceGetName(char* name, int size, int) {{ strncpy(name, "Made
 """)
     subprocess.run(["g++", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
     for name in ("tensorrt", "tensorrt_rtx_bindings"):
-        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name='{name}')")
-    paths = {name: f"{tmp_path}:{os.environ.get(name, '')}" for name in ("LD_LIBRARY_PATH", "PYTHONPATH")}
-    report = run_doctor(paths)
+        module(name, f"raise ModuleNotFoundError('No module named {name}', name='{name}')")
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}:{os.environ.get('LD_LIBRARY_PATH', '')}")
+    report = quick_doctor("GPU", "tensorrt")
     assert report.rows["GPU"] == row
     assert ("> pip install tensorrt" in report.rows["tensorrt"]) == (code == 0)
 
@@ -193,6 +220,7 @@ def test_a_machine_without_proc_still_gets_a_report(monkeypatch):
         raise PermissionError("no")
 
     monkeypatch.setattr(Path, "read_text", unreadable)
+    monkeypatch.setattr(doctor, "_probe", lambda code: Outcome("loads"))
     topics = {finding.topic: finding for finding in doctor.run_doctor()}
     assert "PermissionError" in topics["machine"].found
     assert {"Python", "CPU", "rclpy", "onnxruntime"} <= topics.keys()

@@ -25,7 +25,7 @@ from re2pix_node.pipeline.messages import (
 from re2pix_node.pipeline.outputs import output_messages, output_names
 from re2pix_node.pipeline.pipeline import Forecast
 from re2pix_node.ros.message_types import ros_types
-from tests.support.ros_node import RELIABLE, ROOT, Listener, start
+from tests.support.ros_node import RELIABLE, ROOT, Listener, start, start_module
 
 READY = 60.0
 SPACING = 180_000_000
@@ -132,10 +132,10 @@ def watch(tiny: Bundle, **parameters: object) -> Iterator[tuple[Source, object]]
     listener = Listener(f"/watch_{time.monotonic_ns()}")
     namespace = listener.node.get_namespace()
     values = {"source": f"{listener.name}/output", **parameters}
-    command = ["-m", "re2pix_node.examples.corridor_watch", "--ros-args", "-r", f"__ns:={namespace}"]
+    words = ["--ros-args", "-r", f"__ns:={namespace}"]
     for name, value in values.items():
-        command += ["-p", f"{name}:={value}"]
-    process = start(*command)
+        words += ["-p", f"{name}:={value}"]
+    process = start_module("re2pix_node.examples.corridor_watch", *words)
     try:
         source = Source(tiny, listener)
         source.connect()

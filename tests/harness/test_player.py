@@ -3,7 +3,6 @@
 import itertools
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,8 @@ from re2pix_node.pipeline.messages import stamp_of
 from re2pix_node.recordings.camera_frames import CameraFrame
 from re2pix_node.recordings.reader import open_recording
 from tests.support.bag_files import CAMERA, SQLITE3, images, write_rosbag2
-from tests.support.ros_node import READY, Listener, listener, ros, start
+from tests.support.prepared import PreparedProcess
+from tests.support.ros_node import READY, Listener, listener, ros, start_module
 
 __all__ = ["listener", "ros"]  # fixtures
 
@@ -29,8 +29,8 @@ FRAMES = 90  # of the drive, at 30 Hz
 STEP = 1e9 / 30
 
 
-def play(recording: Path, listener: Listener, *words: object) -> "subprocess.Popen[str]":
-    return start("-m", "re2pix_node.cli", "play", recording, "--to", f"{listener.namespace}/camera", *words)
+def play(recording: Path, listener: Listener, *words: object) -> PreparedProcess:
+    return start_module("re2pix_node.cli", "play", recording, "--to", f"{listener.namespace}/camera", *words)
 
 
 def hear(listener: Listener, kind: type) -> list:
@@ -41,7 +41,7 @@ def hear(listener: Listener, kind: type) -> list:
     return heard
 
 
-def finish(listener: Listener, player: "subprocess.Popen[str]") -> dict:
+def finish(listener: Listener, player: PreparedProcess) -> dict:
     assert listener.wait(lambda: player.poll() is not None, READY)
     listener.spin(0.2)
     said, error = player.communicate()

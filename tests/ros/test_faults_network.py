@@ -19,7 +19,7 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.pipeline.messages import stamp_of
 from tests.support.faulty_bundle import make_slow_bundle
 from tests.support.faulty_camera import check_times, context_of, filming
-from tests.support.ros_node import READY, RELIABLE, WARN, Listener, image, listener, ros, running_node, start
+from tests.support.ros_node import READY, RELIABLE, WARN, Listener, image, listener, ros, running_node, start_module
 
 __all__ = ["listener", "ros"]  # fixtures
 
@@ -28,7 +28,7 @@ CPU = {"engine": "onnxruntime", "threads": 1}
 
 @contextlib.contextmanager
 def process(*command: object) -> Iterator:
-    started = start(*command)
+    started = start_module(*command)
     try:
         yield started
     finally:
@@ -38,7 +38,7 @@ def process(*command: object) -> Iterator:
 
 def test_a_camera_that_dies_and_returns(tiny: Bundle, listener: Listener) -> None:
     forecasts = listener.listen(Forecast, "forecast")
-    command = ["-m", "tests.support.camera", f"{listener.name}/input/image", "--width", 256, "--height", 128]
+    command = ["tests.support.camera", f"{listener.name}/input/image", "--width", 256, "--height", 128]
     with running_node(listener.namespace, bundle=tiny.path, **CPU):
         for _ in range(2):
             assert listener.wait(lambda: listener.message.startswith("no frames arrive: is the camera running"), READY)
@@ -56,7 +56,7 @@ def test_a_camera_that_dies_and_returns(tiny: Bundle, listener: Listener) -> Non
 def test_a_burst_at_60_hz(ros: None, listener: Listener, tmp_path: Path) -> None:
     slow = make_slow_bundle(tmp_path / "slow")
     forecasts = listener.listen(Forecast, "forecast")
-    command = ["-m", "tests.support.camera", f"{listener.name}/input/image", "--width", 256, "--height", 128]
+    command = ["tests.support.camera", f"{listener.name}/input/image", "--width", 256, "--height", 128]
     with running_node(listener.namespace, bundle=slow.path, precision="fp32", threads=1):
         assert listener.wait(lambda: listener.status.get("state") == "active", READY), listener.message
         with process(*command, "--frames", 180, "--rate", 60) as camera:
@@ -88,7 +88,7 @@ def test_a_subscriber_that_stalls_holds_up_nobody_else(tiny: Bundle, ros: None) 
                     seconds.append(time.monotonic() - sent)
             return seconds
 
-        with process("-m", "tests.support.subscriber", listener.namespace) as subscriber:
+        with process("tests.support.subscriber", listener.namespace) as subscriber:
             assert camera.send_until(lambda: len(echoed) > 3)
             camera.pause = 0.0
             before = waits(20)

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.pipeline.messages import features_of, header_message, mask_of, stamp_of
 from re2pix_node.ros.message_types import ros_types
-from tests.support.ros_node import ERROR, READY, Listener, listener, ros, running_node, start
+from tests.support.ros_node import ERROR, READY, Listener, listener, ros, running_node, start, start_module
 
 __all__ = ["listener", "ros"]  # fixtures
 
@@ -40,7 +40,7 @@ def film(tiny: Bundle, listener: Listener, rate: int) -> Filmed:
     with running_node(listener.namespace, bundle=tiny.path, threads=1):
         assert listener.wait(lambda: listener.status.get("state") == "active", READY), listener.message
         words = [f"{listener.name}/input/image", "--rate", rate, "--frames", 5 * rate]
-        camera = start("-m", "tests.support.camera", *words)
+        camera = start_module("tests.support.camera", *words)
         assert listener.wait(lambda: camera.poll() is not None, 60)
         sent = json.loads(camera.communicate()[0])
         assert camera.returncode == 0

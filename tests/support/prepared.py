@@ -148,4 +148,5 @@ if __name__ == "__main__":
     for name in MODULES:
         __import__(name)
     module, sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.modules.pop(module, None)  # it runs as __main__
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -52,6 +52,11 @@ def start(*command: object, **options) -> "subprocess.Popen[str]":
     )
 
 
+def start_module(module: str, *words: object) -> PreparedProcess:
+    """As start("-m", module, ...), in a process that has done most of its imports."""
+    return start_prepared(module, *words, env=environment())
+
+
 def image(picture: np.ndarray, stamp: int, encoding: str = "rgb8") -> Image:
     height, width, _ = picture.shape
     return Image(
@@ -212,7 +217,7 @@ def running_node(
     words = ["--ros-args", "-r", f"__ns:={namespace}"]
     for name, value in parameters.items():
         words += ["-p", f"{name}:={value}"]
-    process = start_prepared(module, *words, env=environment())
+    process = start_module(module, *words)
     try:
         yield process
     finally:
