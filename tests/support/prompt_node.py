@@ -5,5 +5,8 @@ import sys
 from re2pix_node.render import process
 from re2pix_node.ros.node import main
 
-process.CHILD = "tests.support.prompt_child"
-sys.exit(main())
+CHILD = "tests.support.prompt_child"
+
+if __name__ == "__main__":
+    process.CHILD = CHILD
+    sys.exit(main())

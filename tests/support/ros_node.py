@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PROMPT = "tests.support.prompt_node"  # the node, for tests of pictures that are not about priorities
+HASTY = "tests.support.hasty_node"  # and with shorter limits and pauses of its renderer
 READY = 60.0  # seconds that a node may take to load a bundle on a busy machine
 OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 
