@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 export PYTHON
+# Tests start hundreds of Python processes: without its cache each of them compiles our code, and pytest's, again.
+unexport PYTHONDONTWRITEBYTECODE
 # More than cores: tests of the node wait for frames most of the time.
 TEST_PROCESSES ?= 3
 

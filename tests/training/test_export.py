@@ -15,6 +15,8 @@ from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import drive
 from tests.support.made_runs import HEIGHT, WIDTH
 
+pytestmark = pytest.mark.long  # an export of three graphs
+
 
 @pytest.fixture(scope="module")
 def drawing(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
