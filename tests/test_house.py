@@ -1,6 +1,7 @@
 """The rules of the house: what may import what, and what a machine without PyTorch or ROS can do."""
 
 import ast
+import functools
 import graphlib
 import os
 import subprocess
@@ -152,6 +153,7 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """The modules that a file names in its imports; of ours also those that it imports from their folder."""
     found = set()
