@@ -62,11 +62,13 @@ class ChanceMasks(nn.Module):
         self.size = size
         self.register_buffer("powers", torch.tensor(powers).view(-1, 1, 1), persistent=False)
 
-    def forward(self, chances: Tensor) -> tuple[Tensor, Tensor]:
-        chances = chances.float()
-        totals = chances.sum(1, keepdim=True)  # 1, unless there is NaN
-        chances = functional.interpolate(chances, self.size, mode="bilinear", align_corners=False)
-        totals = functional.interpolate(totals, self.size, mode="bilinear", align_corners=False)
+    def forward(self, chances: Tensor, totals: Tensor) -> tuple[Tensor, Tensor]:
+        """`totals` [N, 1, h, w] are sums of the logits that the chances are made of: the softmax of some engines hides
+        NaN."""
+        chances, totals = chances.float(), totals.float()
+        if chances.shape[-2:] != self.size:
+            chances = functional.interpolate(chances, self.size, mode="bilinear", align_corners=False)
+            totals = functional.interpolate(totals, self.size, mode="bilinear", align_corners=False)
         finite = totals[:, 0].abs() < SANE
         # Not `pow`: OpenVINO takes ten times as long for it.
         best = (self.powers * chances.amax(1).clamp(min=1e-6).log()).exp()

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from re2pix_node.engines.registry import runtimes
-from re2pix_node.nets.masks import Masks
+from re2pix_node.nets.masks import ChanceMasks, Masks
 from re2pix_node.nets.onnx_export import exported
 
 HERE = [(r, p) for r in runtimes() if r.load_graph for p in r.precisions()]
@@ -20,11 +21,21 @@ def logits() -> np.ndarray:
     return values
 
 
+class OfChances(nn.Module):
+    def __init__(self, ids: list[int], size: tuple[int, int]) -> None:
+        super().__init__()
+        self.masks = ChanceMasks(size, [1.0, 1.0, 1.0])
+
+    def forward(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.masks(logits.softmax(1), logits.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("kind", [Masks, OfChances])
 @pytest.mark.parametrize("ids", [[0, 1, 2, 3, 4], [7, 2, 200, 4, 9]], ids=["indices", "others"])
 @pytest.mark.parametrize("size", [(4, 6), (8, 12)], ids=["same size", "enlarged"])
 @pytest.mark.parametrize(("runtime", "precision"), HERE, ids=lambda part: getattr(part, "name", part))
-def test_pixels_that_are_not_finite_are_unlabelled(runtime, precision: str, size, ids) -> None:
-    masks = Masks(ids, size)
+def test_pixels_that_are_not_finite_are_unlabelled(runtime, precision: str, size, ids, kind) -> None:
+    masks = kind(ids, size)
     given = logits()
     model = exported(masks, {"logits": torch.from_numpy(np.abs(np.nan_to_num(given)))}, ["labels", "confidence"])
     found = runtime.load_graph(model.SerializeToString(), precision, 2).run({"logits": given})
@@ -38,3 +49,10 @@ def test_pixels_that_are_not_finite_are_unlabelled(runtime, precision: str, size
     assert (found["confidence"][~bad] > 0).all()
     if precision == "fp32":
         np.testing.assert_array_equal(found["labels"], wanted[0])
+
+
+def test_a_power_reduces_the_confidence_of_chances() -> None:
+    chances = torch.tensor([[[[0.5, 0.9]], [[0.5, 0.1]]], [[[0.2, 0.1]], [[0.8, 0.9]]]])
+    labels, confidence = ChanceMasks((1, 2), [1.0, 2.0])(chances, torch.zeros(2, 1, 1, 2))
+    assert labels.tolist() == [[[0, 0]], [[1, 1]]]
+    assert confidence.tolist() == [[[128, 230]], [[163, 207]]]

@@ -26,7 +26,7 @@ from re2pix_node.training.mover.learn import CONTEXT, SAMPLE, network
 from re2pix_node.training.mover.pack import REAL, PackedEncoder, read_encoder
 from re2pix_node.training.stored import read_stored
 
-OLD_PARTS = "PCA, forecaster and head"
+LEARNT, OLD_PARTS = "flow, forecaster and head", "PCA, forecaster and head"
 OLD_STEPS = ("re2pix train forecaster", "re2pix train head")
 APART, PIXELS = 24, 4000  # frames between the samples for calibration, and pixels of each moment
 
@@ -40,7 +40,9 @@ class MoverGraph(nn.Module):
 
     def forward(self, *context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         said = self.net(torch.stack(context, 1))
-        labels, confidence = self.masks(torch.cat([said.now.softmax(1), said.chances[0]]))
+        totals = torch.cat([torch.zeros_like(said.now), said.opinions[0]]).sum(1, keepdim=True)
+        totals = totals + said.now.sum(1, keepdim=True)  # moved labels of now are in all
+        labels, confidence = self.masks(torch.cat([said.now.softmax(1), said.chances[0]]), totals)
         return said.features.permute(0, 1, 3, 4, 2), labels[None], confidence[None]
 
 
@@ -108,11 +110,12 @@ def _manifest(before: Manifest, pack: Path, version: str) -> Manifest:
         raise BundleError(f"the bundle before has the class ids {ids}: this family learns 0 to {len(NAMES) - 1}")
     footage = ", ".join(sorted(path.name for path in (pack / REAL).glob("*") if path.suffix != ".npz"))
     learnt = Provenance(
-        "flow, forecaster and head",
+        LEARNT,
         f"re2pix_node.training.mover, on drives of re2pix_node.simulator.exact and on {footage}",
         before.licence,
     )
-    provenance = [replace(part, what=part.what.replace(OLD_PARTS, "PCA")) for part in before.provenance]
+    older = [part for part in before.provenance if part.what != LEARNT]
+    provenance = [replace(part, what=part.what.replace(OLD_PARTS, "PCA")) for part in older]
     # Scores of what was replaced are gone with it.
     scores = [score for score in before.scores if not score.command.startswith(OLD_STEPS)]
     return replace(

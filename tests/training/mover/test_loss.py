@@ -56,6 +56,37 @@ def test_footage_that_knows_nothing_has_no_say_in_flow_or_labels() -> None:
     assert [float(parts[name]) for name in ("flow", "motion", "now", "opinion", "labels")] == [0] * 5
 
 
+def test_flow_is_learnt_from_frames_alone() -> None:
+    """Nothing is known, but each frame is the one before, moved by a cell: `past` falls as the flow finds it."""
+    torch.manual_seed(0)
+    net = MoverForecaster(OPTIONS)
+    task = MoverLoss(net, torch.ones(5), LossShares())
+    _, chunk = small()
+    bare = Chunk(*(getattr(chunk, name)[1:] for name in Chunk.__dataclass_fields__))
+    wide = torch.randn(1, 8, 16 + 9, 22, generator=torch.Generator().manual_seed(0))
+    frames = torch.stack([wide[:, :, start : start + 16] for start in range(9)], 1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    pasts = []
+    for _ in range(30):
+        _, parts = task(frames, bare)
+        optimizer.zero_grad()
+        past = task._past(net(frames[:, :4]), frames[:, :7], torch.tensor([True]))
+        past.backward()
+        optimizer.step()
+        pasts.append(float(parts["past"]))
+    assert pasts[-1] < 0.7 * pasts[0]
+
+
+def test_labels_that_move_with_the_picture_are_steady() -> None:
+    torch.manual_seed(0)
+    net = MoverForecaster(OPTIONS)
+    still = torch.randn(2, 1, 8, 16, 22, generator=torch.Generator().manual_seed(0)).expand(-1, 9, -1, -1, -1)
+    _, chunk = small()
+    flickers = small()[0]
+    task = MoverLoss(net, torch.ones(5), LossShares())
+    assert float(task(still, chunk)[1]["steady"]) < 1e-6 < float(task(flickers, chunk)[1]["steady"])
+
+
 def test_it_is_learnt() -> None:
     torch.manual_seed(0)
     net = MoverForecaster(OPTIONS)
