@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((i for i, start in enumerate(LONG_FILES) if item.nodeid.startswith(start)), len(LONG_FILES))
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    # All that was imported stays. Tests that collect garbage, and collections by themselves, need not go through it.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ def measurable(host_tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", source, "-o", tmp_path / "libcuda.so.1"], check=True)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     monkeypatch.setattr(measure, "FOR_GPU", Products(512, 2))  # the real one takes a GPU
+    monkeypatch.setattr(measure, "FOR_CPU", Products(256, 2))  # the real one is measured in tests/bench
     return host_tensorrt
 
 
