@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": ("re2pix_node.commands.evaluate", "score a bundle against baselines, on footage with a known future"),
     "evaluate-pictures": ("re2pix_node.commands.evaluate_pictures", "score the pictures of a trained run"),
     "import": ("re2pix_node.commands.import_checkpoint", "turn a published checkpoint into a bundle"),
+    "pack": ("re2pix_node.commands.pack", "write what a training on another machine needs into one folder"),
     "train": ("re2pix_node.commands.train", "learn features, a head or a forecaster from footage"),
     "export": ("re2pix_node.commands.export", "make a bundle of a trained run"),
     "doctor": ("re2pix_node.commands.doctor", "list what this machine can run, what is missing, and how to add it"),

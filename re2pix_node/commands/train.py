@@ -3,6 +3,9 @@
 import argparse
 import importlib
 import importlib.util
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from re2pix_node.errors import Re2pixError
@@ -18,8 +21,23 @@ STEPS = {
 }
 
 
+SIMULATING = 0.25  # share of the minutes: rendering slows down a GPU that trains
+FIRST_SEED = 4000
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    steps = parser.add_subparsers(required=True, dest="step", metavar="STEP")
+    parser.add_argument("--pack", type=Path, help="train from what re2pix pack wrote, in place of a step of a run")
+    parser.add_argument("--minutes", type=float, help="with --pack: stop after so many; weights are stored each minute")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="with --pack: the folder of weights and log")
+    parser.add_argument("--resume", type=Path, metavar="WEIGHTS", help="with --pack: go on from these")
+    parser.add_argument("--simulate", type=int, default=1, metavar="N", help="with --pack: processes that make drives")
+    parser.add_argument("--drives", type=Path, help="with --pack: use (and delete) the exact drives here, make none")
+    parser.add_argument("--batch", type=int, nargs=4, help="with --pack: chunks: exact, labelled, real, moved stills")
+    parser.add_argument("--frames", type=int, help="with --pack: simulated frames to keep in memory, 0.7 MB each")
+    parser.add_argument("--real-frames", type=int, help="with --pack: real frames of each kind to keep, 0.3 MB each")
+    parser.add_argument("--held", type=int, default=5, help="with --pack: drives to judge by (default: %(default)s)")
+    parser.add_argument("--rate", type=float, help="with --pack: the greatest learning rate")
+    steps = parser.add_subparsers(dest="step", metavar="STEP")
     for name, summary in STEPS.items():
         step = steps.add_parser(name, help=summary, description=f"Trains {summary}.")
         step.add_argument("run_file", type=Path, metavar="RUN.yaml", help="footage and settings (docs/train.md)")
@@ -29,13 +47,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train one step, or continue it if it was started before."""
+    if options.pack:
+        return _train_packed(options)
+    if not options.step:
+        raise Re2pixError(f"needs a step ({', '.join(STEPS)}), or --pack")
     require_training()
     # Imported by name, so that `--help` and strict typing need no torch.
     steps = importlib.import_module("re2pix_node.training.steps")
     return int(steps.run_step(options.step, options.run_file, options.output, options.force))
 
 
-def require_training() -> None:
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+def _train_packed(options: argparse.Namespace) -> int:
+    if options.step:
+        raise Re2pixError(f"--pack trains all at once: leave out {options.step}")
+    if not options.minutes or options.minutes <= 0 or not options.output:
+        raise Re2pixError("--pack needs --minutes, above 0, and --output")
+    require_training(("torch",))
+    learn = importlib.import_module("re2pix_node.training.mover.learn")
+    given = {name: getattr(options, name) for name in ("resume", "batch", "frames", "real_frames", "rate", "held")}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    with _drives(options) as drives:
+        learn.Learner(learn.LearnOptions(options.pack, drives, options.output, options.minutes, **chosen)).run()
+    print(f"{options.output}: trained; now: re2pix export {options.output} --pack {options.pack} -o NEW")
+    return 0
+
+
+@contextmanager
+def _drives(options: argparse.Namespace) -> Iterator[Path]:
+    """A folder with exact drives: the user's, or one that processes of ours fill at the beginning."""
+    if options.drives:
+        yield options.drives
+        return
+    exact = importlib.import_module("re2pix_node.simulator.exact")
+    with tempfile.TemporaryDirectory(prefix="re2pix-drives-") as folder:
+        seconds = SIMULATING * 60 * options.minutes
+        least = -(-(options.held + 1) // options.simulate)
+        processes = exact.start(Path(folder), options.simulate, FIRST_SEED, seconds=seconds, least=least)
+        try:
+            yield Path(folder)
+        finally:
+            for process in processes:
+                process.close()
+
+
+def require_training(needed: tuple[str, ...] = NEEDED) -> None:
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise Re2pixError(f"needs {', '.join(missing)}, which the node does not: pip install -r requirements/train.txt")

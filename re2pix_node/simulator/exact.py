@@ -4,6 +4,7 @@ python -m re2pix_node.simulator.exact FOLDER --processes 14
 """
 
 import argparse
+import math
 import os
 import time
 from multiprocessing.connection import Connection
@@ -16,6 +17,7 @@ from re2pix_node.footage.exact_drives import HALF, ExactDrive
 from re2pix_node.simulator.drive import Drive
 
 RATES = (5.6667, 5.6667, 7.5, 4.5)  # frames a second: each frame is one stride after the previous one
+FRAMES, SIZE = 100, (448, 224)  # of a drive, and of its pictures: width and height
 WAITING = 2  # drives for each process that may wait to be read
 
 
@@ -41,28 +43,33 @@ def exact_drive(seed: int, rate: float, frames: int, size: tuple[int, int]) -> E
     )
 
 
-def start(folder: Path, processes: int, first_seed: int, frames: int, size: tuple[int, int]) -> list[ChildProcess]:
-    """Start processes that fill `folder` until they are ended; they wait while drives are unread."""
+def start(
+    folder: Path, processes: int, first_seed: int, frames: int = FRAMES, seconds: float = math.inf, least: int = 0
+) -> list[ChildProcess]:
+    """Start processes that fill `folder` for some time, each with `least` drives or more.
+
+    They wait while drives are unread.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    work = (folder, processes, first_seed, frames, size)
+    work = (folder, processes, first_seed, frames, seconds, least)
     return [
         ChildProcess("re2pix_node.simulator.exact", "keep_simulating", number, *work) for number in range(processes)
     ]
 
 
 def keep_simulating(
-    _: Connection, number: int, folder: Path, processes: int, first_seed: int, frames: int, size: tuple[int, int]
+    _: Connection, number: int, folder: Path, processes: int, first_seed: int, frames: int, seconds: float, least: int
 ) -> None:
     """One of these processes."""
     os.nice(5)
-    seed = first_seed + number
-    while True:
+    seed, made, end = first_seed + number, 0, time.monotonic() + seconds
+    while time.monotonic() < end or made < least:
         if len(list(folder.glob("*.npz"))) > WAITING * processes:
             time.sleep(0.2)
             continue
         rate = RATES[seed // processes % len(RATES)]
-        exact_drive(seed, rate, frames, size).save(folder / f"{seed:06d}.npz")
-        seed += processes
+        exact_drive(seed, rate, frames, SIZE).save(folder / f"{seed:06d}.npz")
+        seed, made = seed + processes, made + 1
 
 
 def main() -> None:
@@ -70,9 +77,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=4000)
-    parser.add_argument("--frames", type=int, default=100, help="of a drive")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of a drive")
     options = parser.parse_args()
-    for process in start(options.folder, options.processes, options.first_seed, options.frames, (448, 224)):
+    for process in start(options.folder, options.processes, options.first_seed, options.frames):
         process.how_it_ended()
 
 

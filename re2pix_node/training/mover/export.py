@@ -1,9 +1,5 @@
-"""Exports the result of `learn` as a bundle; its encode graph stays that of the old bundle.
+"""Exports the result of `learn` as a bundle; its encode graph stays that of the old bundle."""
 
-python -m re2pix_node.training.mover.export OUT/weights.pt PACK BUNDLE --drives VAL --version 0.3.0 -o NEW
-"""
-
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,7 +80,9 @@ def best_power(chances: Tensor, hits: Tensor) -> float:
     return float(powers[likelihood.argmax()])
 
 
-def export(weights: Path, pack: Path, before: Path, drives: list[Path], version: str, output: Path) -> None:
+def export(
+    weights: Path, pack: Path, before: Path, drives: list[Path], version: str, output: Path, replace_it: bool = False
+) -> None:
     bundle = read_bundle(before)
     manifest = _manifest(bundle.manifest, pack, version)
     net = read_network(weights)
@@ -101,7 +99,7 @@ def export(weights: Path, pack: Path, before: Path, drives: list[Path], version:
     kept = ["encode", *(["render"] if manifest.render else [])]
     graphs = {name: onnx.load_model_from_string(bundle.graph(name)) for name in kept}
     graphs["forecast"] = exported(graph, context, FORECAST_OUTPUTS)
-    write_bundle(output, manifest, graphs, proof)
+    write_bundle(output, manifest, graphs, proof, replace_it)
 
 
 def _manifest(before: Manifest, pack: Path, version: str) -> Manifest:
@@ -111,7 +109,7 @@ def _manifest(before: Manifest, pack: Path, version: str) -> Manifest:
     footage = ", ".join(sorted(path.name for path in (pack / REAL).glob("*") if path.suffix != ".npz"))
     learnt = Provenance(
         LEARNT,
-        f"re2pix_node.training.mover, on drives of re2pix_node.simulator.exact and on {footage}",
+        f"re2pix train --pack, on drives of re2pix_node.simulator.exact and on {footage}",
         before.licence,
     )
     older = [part for part in before.provenance if part.what != LEARNT]
@@ -125,19 +123,3 @@ def _manifest(before: Manifest, pack: Path, version: str) -> Manifest:
         scores=tuple(scores),
         proof=replace(before.proof, every=EVERY),
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("pack", type=Path)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--drives", type=Path, required=True, help="folder of exact drives that nothing learnt from")
-    parser.add_argument("--version", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    o = parser.parse_args()
-    export(o.weights, o.pack, o.bundle, sorted(o.drives.glob("*.npz")), o.version, o.output)
-
-
-if __name__ == "__main__":
-    main()

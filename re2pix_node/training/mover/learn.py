@@ -1,13 +1,9 @@
-"""Trains for some minutes from a pack and from exact drives, and stores the weights every minute.
+"""Trains for some minutes from a pack and from exact drives, and stores the weights every minute."""
 
-python -m re2pix_node.simulator.exact FOLDER --processes 14 &
-python -m re2pix_node.training.mover.learn PACK --drives FOLDER -o OUT --minutes 9
-"""
-
-import argparse
 import json
 import math
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +35,24 @@ STEPS = {True: (3, 4, 5, 6), False: (3, 4)}
 WARM_UP = 0.03  # share of the time
 TOLD, STORED = 12.0, 60.0  # seconds between lines of the log, and between stored weights
 AVERAGE = 0.998
-BATCH = "chunks of a step: exact, labelled real, real, and real or exact pictures that are moved"
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    pack: Path
+    drives: Path  # a folder that a simulator fills with exact drives; read ones are deleted
+    output: Path
+    minutes: float
+    resume: Path | None = None  # weights to go on from
+    frames: int = 30000  # simulated frames that are kept, 702 kB each
+    real_frames: int = 17000  # real ones of each kind, 326 kB each
+    drive_frames: int = 100
+    held: int = 5  # drives to judge by
+    # Chunks of a step: exact, labelled real, real, and real or exact pictures that are moved.
+    batch: tuple[int, int, int, int] = (10, 4, 4, 4)
+    rate: float = 0.0015
+    seed: int = 0
+    model: dict[str, int] = field(default_factory=lambda: {"depth": 2, "motion_depth": 2})
 
 
 def network(options: dict[str, int]) -> MoverForecaster:
@@ -47,7 +60,7 @@ def network(options: dict[str, int]) -> MoverForecaster:
 
 
 class Learner:
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: LearnOptions) -> None:
         self.o = options
         self.begun = time.monotonic()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,8 +82,10 @@ class Learner:
         while self.held.total < len(self.held.pictures) or not self.exact.total:
             self.take_drives(20)
             time.sleep(0.1)
+            if self.elapsed() > 60 * self.o.minutes:
+                raise DataError(f"{self.o.drives}: too few drives in {self.o.minutes} minutes: hold fewer")
         torch.manual_seed(self.o.seed)
-        net = network(self.o.options).to(self.device)
+        net = network(self.o.model).to(self.device)
         if self.o.resume:
             net.load_state_dict({name: tensor.float() for name, tensor in read_stored(self.o.resume)["model"].items()})
         self.learn(net)
@@ -179,7 +194,7 @@ class Learner:
             name: tensor.half().cpu() if tensor.is_floating_point() else tensor.cpu()
             for name, tensor in average.module.state_dict().items()
         }
-        store(self.o.output / WEIGHTS, {"model": state, "step": step, "options": self.o.options})
+        store(self.o.output / WEIGHTS, {"model": state, "step": step, "options": self.o.model})
 
     def elapsed(self) -> float:
         return time.monotonic() - self.begun
@@ -203,29 +218,3 @@ def class_weights(exact: Store) -> Tensor:
     share = counts / counts.sum()
     weights = torch.where(share > 0, share.clamp(min=1e-4) ** -0.3, torch.zeros(()))
     return weights / (weights * share).sum()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pack", type=Path)
-    parser.add_argument("--drives", type=Path, required=True, help="folder of exact drives; read ones are deleted")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--frames", type=int, default=30000, help="simulated frames that are kept (702 kB each)")
-    parser.add_argument("--real-frames", type=int, default=17000, help="real ones of each kind (326 kB each)")
-    parser.add_argument("--drive-frames", type=int, default=100)
-    parser.add_argument("--held", type=int, default=5, help="drives to judge by")
-    parser.add_argument("--batch", type=int, nargs=4, default=(10, 4, 4, 4), help=BATCH)
-    parser.add_argument("--rate", type=float, default=0.0015)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", type=Path, metavar="WEIGHTS", help="go on from these")
-    parser.add_argument("--options", type=json.loads, default={"depth": 2, "motion_depth": 2})
-    options = parser.parse_args()
-    try:
-        Learner(options).run()
-    except DataError as error:
-        parser.exit(2, f"mover.learn: {error}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,5 @@
-"""Packs the inputs of a training for another machine: a bundle's encoder as PyTorch weights, and real footage as video.
+"""Packs the inputs of a training elsewhere: a bundle's encoder as PyTorch weights, and real footage as video."""
 
-python -m re2pix_node.training.mover.pack BUNDLE mobile_sam.pt REAL -o PACK
-"""
-
-import argparse
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from re2pix_node.bundle.reader import read_bundle
+from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.errors import BundleError, DataError
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.nets.backbones.mobilesam import BACKBONE, MobileSamEncoder
 from re2pix_node.nets.features import small_picture
+from re2pix_node.training.stored import read_stored, store
 
 ENCODER, REAL = "encoder.pt", "real"
 CELL = 8  # pixels of the picture a cell
 STAGES = 3  # stages of the backbone that give the features
 UNUSED = ("neck.", "layers.3.")
-# As the exporter names them in encode.onnx.
-PROJECTIONS, OFFSET = ("projections.0", "projections.1"), "unsqueeze_1"
+# As the exporter names them in encode.onnx; weights that are stored in half have another name.
+PROJECTIONS, OFFSET, IN_HALF = ("projections.0", "projections.1"), "unsqueeze_1", ".stored"
 
 
 class PackedEncoder(nn.Module):
@@ -63,26 +62,36 @@ def write_pack(bundle: Path, weights: Path, real: Path, output: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
+    if not any(real.rglob("*.mp4")):
+        raise DataError(f"{real}: has no .mp4 file: name the folder of the videos")
     tensors = {
-        tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
+        tensor.name.removesuffix(IN_HALF): torch.from_numpy(numpy_helper.to_array(tensor).copy())
         for tensor in onnx.load_model_from_string(read_bundle(bundle).graph("encode")).graph.initializer
     }
+    missing = [name for name in (*PROJECTIONS, OFFSET) if name not in tensors]
+    if missing:
+        raise BundleError(f"{bundle}: its encode graph has no {missing[0]}: pack one like re2pix-nano")
     backbone = BACKBONE.load(weights).state_dict()
-    output.mkdir(parents=True)
-    shutil.copytree(real, output / REAL)
     fine, coarse = (tensors[name] for name in PROJECTIONS)
     kept = {name: tensor.half() for name, tensor in backbone.items() if not name.startswith(UNUSED)}
-    torch.save({"backbone": kept, "fine": fine, "coarse": coarse, "offset": tensors[OFFSET]}, output / ENCODER)
+    with write_beside(output, error=DataError) as partial:
+        shutil.copytree(real, partial / REAL)
+        store(partial / ENCODER, {"backbone": kept, "fine": fine, "coarse": coarse, "offset": tensors[OFFSET]})
 
 
 def read_encoder(pack: Path) -> PackedEncoder:
-    content = torch.load(pack / ENCODER, weights_only=True)
+    content = read_stored(pack / ENCODER)
     backbone = MobileSamEncoder()
-    weights = {name: tensor.float() for name, tensor in content["backbone"].items()}
-    missing, unexpected = backbone.load_state_dict(weights, strict=False)
-    if unexpected or not all(name.startswith(UNUSED) for name in missing):
-        raise ValueError(f"{pack / ENCODER}: is not the encoder of this backbone: write the pack again")
-    return PackedEncoder(backbone.eval(), content["fine"], content["coarse"], content["offset"]).eval()
+    try:
+        weights = {name: tensor.float() for name, tensor in content["backbone"].items()}
+        missing, unexpected = backbone.load_state_dict(weights, strict=False)
+        whole = not unexpected and all(name.startswith(UNUSED) for name in missing)
+        encoder = PackedEncoder(backbone.eval(), content["fine"], content["coarse"], content["offset"]).eval()
+    except (KeyError, RuntimeError, AttributeError):
+        whole = False
+    if not whole:
+        raise DataError(f"{pack / ENCODER}: is not an encoder of this backbone: write the pack again")
+    return encoder
 
 
 def read_clip(path: Path, size: tuple[int, int], most: int) -> RealClip:
@@ -110,17 +119,3 @@ def _small_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     cut = mask[top : top + rows, left : left + columns]
     small = cv2.resize(cut, (size[1] // 2, size[0] // 2), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(small, np.uint8)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("weights", type=Path, help="of the bundle's backbone")
-    parser.add_argument("real", type=Path, help="folder of videos; those with a .labels.npz beside them teach labels")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    options = parser.parse_args()
-    write_pack(options.bundle, options.weights, options.real, options.output)
-
-
-if __name__ == "__main__":
-    main()
