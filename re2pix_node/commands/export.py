@@ -48,7 +48,6 @@ def _export_packed(options: argparse.Namespace) -> int:
     if not drives:
         raise Re2pixError("--pack needs --drives: python -m re2pix_node.simulator.exact DIR makes some")
     export = importlib.import_module("re2pix_node.training.mover.export")
-    weights = options.folder / export.WEIGHTS
-    export.export(weights, options.pack, options.bundle, drives, options.version, options.output, options.force)
+    export.export(options.folder, options.pack, options.bundle, drives, options.version, options.output, options.force)
     print(f"{options.output}: written; now: re2pix check {options.output}")
     return 0

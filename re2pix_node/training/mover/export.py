@@ -18,7 +18,7 @@ from re2pix_node.footage.exact_drives import ExactDrive
 from re2pix_node.nets.masks import ChanceMasks
 from re2pix_node.nets.mover.forecaster import MoverForecaster
 from re2pix_node.nets.onnx_export import EVERY, FORECAST_OUTPUTS, exported, round_weights
-from re2pix_node.training.mover.learn import CONTEXT, SAMPLE, network
+from re2pix_node.training.mover.learn import CONTEXT, SAMPLE, WEIGHTS, network
 from re2pix_node.training.mover.pack import REAL, PackedEncoder, read_encoder
 from re2pix_node.training.stored import read_stored
 
@@ -81,11 +81,11 @@ def best_power(chances: Tensor, hits: Tensor) -> float:
 
 
 def export(
-    weights: Path, pack: Path, before: Path, drives: list[Path], version: str, output: Path, replace_it: bool = False
+    trained: Path, pack: Path, before: Path, drives: list[Path], version: str, output: Path, replace_it: bool = False
 ) -> None:
     bundle = read_bundle(before)
     manifest = _manifest(bundle.manifest, pack, version)
-    net = read_network(weights)
+    net = read_network(trained / WEIGHTS)
     size = manifest.labels.height, manifest.labels.width
     graph = MoverGraph(net, ChanceMasks(size, best_powers(net, read_encoder(pack), drives))).eval()
     round_weights(graph)

@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 def test_a_bundle_of_weights(made: Path, tmp_path: Path) -> None:
     drives = [made / "drives" / "000001.npz"]
-    export(made / "weights.pt", made / "pack", SHIPPED, drives, "9.0.0", tmp_path / "new")
+    export(made, made / "pack", SHIPPED, drives, "9.0.0", tmp_path / "new")
     new, before = read_bundle(tmp_path / "new"), read_bundle(SHIPPED)
     assert new.manifest.version == "9.0.0"
     assert new.graph("encode") == before.graph("encode")
@@ -67,5 +67,5 @@ def test_a_bundle_of_weights(made: Path, tmp_path: Path) -> None:
 
 def test_other_classes_are_refused(made: Path, tiny: Bundle, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="class ids"):
-        export(made / "weights.pt", made / "pack", tiny.path, [], "9.0.0", tmp_path / "new")
+        export(made, made / "pack", tiny.path, [], "9.0.0", tmp_path / "new")
     assert not (tmp_path / "new").exists()
