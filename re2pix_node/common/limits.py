@@ -49,6 +49,7 @@ UNPACKED_BYTES = Limit("RE2PIX_MAX_UNPACKED_BYTES", 64 * GIB, "bytes", "an unpac
 CHECKPOINT_BYTES = Limit("RE2PIX_MAX_CHECKPOINT_BYTES", 32 * GIB, "bytes", "a checkpoint")
 PICKLE_BYTES = Limit("RE2PIX_MAX_PICKLE_BYTES", 64 * MIB, "bytes", "the description of the tensors in a checkpoint")
 PICKLE_PARTS = Limit("RE2PIX_MAX_PICKLE_PARTS", 5_000_000, "parts", "the values in a checkpoint")
+PIXELS = Limit("RE2PIX_MAX_PIXELS", 50_000_000, "pixels", "a picture, read from its header before it is decoded")
 LABEL_BYTES = Limit("RE2PIX_MAX_LABEL_BYTES", 16 * GIB, "bytes", "unpacked labels of footage")
 
 LIMITS = tuple(limit for limit in globals().values() if isinstance(limit, Limit))

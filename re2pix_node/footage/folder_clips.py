@@ -16,9 +16,9 @@ from re2pix_node.footage.clip import Clip, clip_name
 from re2pix_node.footage.dataset_yaml import DatasetSettings
 from re2pix_node.footage.label_space import Mask
 from re2pix_node.imaging.decode import Picture, decode_compressed
+from re2pix_node.imaging.headers import read_header, refuse_beyond
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_PNG_END = b"IEND\xaeB`\x82"
 
 
 def folder_clips(settings: DatasetSettings) -> list[Clip]:
@@ -121,10 +121,14 @@ def _bytes_of(file: Path) -> bytes:
 
 def _label_picture(file: Path) -> Mask:
     data = _bytes_of(file)
+    header = read_header(data)
+    whole = header is not None and header.is_whole  # OpenCV fills in the missing part of a truncated PNG
     try:
-        # OpenCV fills in the missing part of a truncated PNG.
-        whole = _PNG_END in data
+        if header:
+            refuse_beyond(None, header.width, header.height, "a PNG")
         labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
+    except ImageError as error:
+        raise DataError(f"{file}: {error}") from None
     except cv2.error:
         labels = None
     if labels is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.bundle.manifest import LabelSpec
-from re2pix_node.pipeline.preview import Picture, palette
+from re2pix_node.pipeline.preview import Picture, palette, panel_height
 
 COLUMNS = 3
 PANEL_WIDTH = 416
@@ -66,7 +66,7 @@ class DemoVideo:
         self._horizons = horizons
         self._moments = moments
         self._pictures = pictures
-        self._size = PANEL_WIDTH, round(PANEL_WIDTH * shape)
+        self._size = PANEL_WIDTH, panel_height(shape, PANEL_WIDTH)
         chart_width = round((WIDTH - 3 * GAP) * 0.66)
         left = moments[0].seconds, max(moments[-1].seconds, moments[0].seconds + 1.0)
         skills = [value for moment in moments for value in moment.skill if math.isfinite(value)]

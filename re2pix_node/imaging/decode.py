@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from re2pix_node.common import subprocess_python
 from re2pix_node.errors import ImageError
+from re2pix_node.imaging.headers import MOST_SCANS, read_header, refuse_beyond
 
 Picture = NDArray[np.uint8]
 
@@ -77,28 +78,27 @@ ENCODINGS = tuple(_LAYOUTS)
 # Every release of cv_bridge knows these. rgb8 is not here: it needs no conversion, and cv_bridge would copy it.
 _CV_BRIDGE_ENCODINGS = frozenset({"bgr8", "rgba8", "bgra8", "mono8", "mono16", "yuv422", "yuv422_yuy2", *_BAYER})
 
-_JPEG_START = b"\xff\xd8\xff"
-_JPEG_END = b"\xff\xd9"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
 
+def decode(message: Any, most: int | None = None) -> Picture:
+    """The picture in a sensor_msgs/Image or sensor_msgs/CompressedImage; decode_image says who owns the memory.
 
-def decode(message: Any) -> Picture:
-    """The picture in a sensor_msgs/Image or sensor_msgs/CompressedImage; decode_image says who owns the memory."""
+    One with more than `most` pixels is refused before it is decoded; None is the limit of docs/limits.md.
+    """
     if hasattr(message, "encoding"):
-        return decode_image(message)
+        return decode_image(message, most)
     if hasattr(message, "format"):
-        return decode_compressed(message)
+        return decode_compressed(message, most)
     raise ImageError(f"{type(message).__name__} is not an image message: send sensor_msgs/Image or CompressedImage")
 
 
-def decode_image(message: ImageMessage) -> Picture:
+def decode_image(message: ImageMessage, most: int | None = None) -> Picture:
     """The picture in a raw image message, RGB and contiguous.
 
     rgb8 without row padding is not copied: the picture is a read-only view of the message's data. It keeps the data
     alive and changes with them, so copy it if the message will be refilled. All other pictures own their memory.
     """
     layout = _checked_layout(message)
+    refuse_beyond(most, message.width, message.height, f"{message.encoding} image")
     payload = _payload(message.data)
     _check_payload(message, layout, len(payload))
     if _suits_cv_bridge(message, layout, len(payload)):
@@ -108,13 +108,13 @@ def decode_image(message: ImageMessage) -> Picture:
     return _by_opencv(message, layout, payload)
 
 
-def decode_compressed(message: CompressedImageMessage) -> Picture:
+def decode_compressed(message: CompressedImageMessage, most: int | None = None) -> Picture:
     """The picture in a JPEG or PNG image message, RGB and contiguous; an EXIF rotation is not applied.
 
     JPEG has no checksum: bytes that were damaged on the way show as blocks in the picture, not as an error.
     """
     payload = _payload(message.data)
-    _check_compressed(message.format, payload)
+    _check_compressed(message.format, payload, most)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(payload, flags)
@@ -131,20 +131,26 @@ def decode_compressed(message: CompressedImageMessage) -> Picture:
     return _convert(picture, cv2.COLOR_BGR2RGB)
 
 
-def _check_compressed(message_format: str, payload: Picture) -> None:
+def _check_compressed(message_format: str, payload: Picture, most: int | None) -> None:
     # The payload gives the format: drivers write the format field in many ways. But depth puts bytes before its PNG.
     if "compresseddepth" in message_format.lower():
         raise ImageError(f"compressed image {message_format!r} is a depth map: subscribe to a colour or grey camera")
-    start = payload[: len(_PNG_START)].tobytes()
-    if not start.startswith((_JPEG_START, _PNG_START)):
+    header = read_header(payload.tobytes())
+    if header is None:
+        start = payload[:8].tobytes()
         raise ImageError(
             f"compressed image {message_format!r} starts with {start.hex(' ') or 'nothing'}, which is neither JPEG "
             "nor PNG: set the publisher's format to jpeg or png"
         )
     # OpenCV may decode a truncated JPEG with its missing part grey, and takes long to reject a truncated PNG.
-    kind, has_end = ("JPEG", _jpeg_has_end) if start.startswith(_JPEG_START) else ("PNG", _png_has_end)
-    if not has_end(payload.tobytes()):
-        raise ImageError(f"{kind} image of {len(payload)} bytes has no end marker: it was truncated on its way")
+    what = f"{header.kind} image of {len(payload)} bytes"
+    if not header.is_whole:
+        raise ImageError(f"{what} has no end marker: it was truncated on its way")
+    if not header.width * header.height:
+        raise ImageError(f"{what} is corrupt: it does not say its size")
+    if header.scans > MOST_SCANS:
+        raise ImageError(f"{what} has {header.scans} scans, {MOST_SCANS} are allowed: send baseline JPEG")
+    refuse_beyond(most, header.width, header.height, f"{header.kind} image")
 
 
 def _checked_layout(message: ImageMessage) -> _Layout:
@@ -206,19 +212,6 @@ def _convert(pixels: NDArray[Any], conversion: int) -> Picture:
 def _to_8_bits(deep: NDArray[Any]) -> Picture:
     """Map the whole 16-bit range to the whole 8-bit range, rounded as cv_bridge does: 65535 gives 255."""
     return np.asarray(cv2.convertScaleAbs(deep, alpha=255 / 65535), np.uint8)
-
-
-def _jpeg_has_end(jpeg: bytes) -> bool:
-    """Whether the end marker follows the picture's data; the end marker of an embedded thumbnail does not count."""
-    at = 2
-    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # up to the start of the picture's data
-        fill_byte = jpeg[at + 1 : at + 2] == b"\xff"
-        at += 1 if fill_byte else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-    return jpeg.find(_JPEG_END, at) >= 0
-
-
-def _png_has_end(png: bytes) -> bool:
-    return png.find(_PNG_END) >= 0
 
 
 def _compressed_mosaic(message_format: str) -> _Layout | None:

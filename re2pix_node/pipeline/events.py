@@ -130,7 +130,6 @@ class Doubt:
     """Something is wrong, but forecasts continue."""
 
     message: str
-    again: bool = True  # whether to log every case, or only one from time to time
 
 
 @dataclass(frozen=True)

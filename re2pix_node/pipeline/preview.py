@@ -18,6 +18,9 @@ from re2pix_node.pipeline.pipeline import Forecast
 Picture = NDArray[np.uint8]
 PANEL_WIDTH = 320
 CAPTION_HEIGHT = 26
+# A sheet is of bounded size, whatever the camera and the bundle send.
+MOST_PANELS = 40
+LARGEST_CUT = 4096  # pixels a side
 _BACKGROUND = (24, 24, 28)
 _INK = (235, 235, 235)
 
@@ -43,14 +46,14 @@ def contact_sheet(
 
     `frame` is the part of the camera image that masks and pictures cover.
     """
-    height = round(PANEL_WIDTH * frame.shape[0] / frame.shape[1])
+    height = panel_height(frame.shape[0] / frame.shape[1], PANEL_WIDTH)
     small = cv2.resize(frame, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
     colours = palette(labels)
     panels = [_captioned("camera", small)]
-    for caption, mask in masks:
+    for caption, mask in masks[:MOST_PANELS]:
         coloured = cv2.resize(colours[mask], (PANEL_WIDTH, height), interpolation=cv2.INTER_NEAREST)
         panels.append(_captioned(caption, cv2.addWeighted(small, 0.4, coloured, 0.6, 0)))
-    for caption, picture in pictures:
+    for caption, picture in pictures[: MOST_PANELS - len(masks)] if len(masks) < MOST_PANELS else ():
         panels.append(_captioned(caption, cv2.resize(picture, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)))
     panels.append(_legend(labels, notes, height + CAPTION_HEIGHT))
     columns = min(3, len(panels))
@@ -74,13 +77,24 @@ def forecast_sheet(
     return contact_sheet(shown, masks, notes, labels, [*panels(forecast, moment_caption), *drawn])
 
 
+def panel_height(shape: float, width: int) -> int:
+    """The height of a panel for a picture of that height by width; very flat and very high ones are distorted."""
+    return round(width * min(max(shape, 0.1), 2.0))
+
+
 def moment_caption(horizon: int) -> str:
     return f"expected in {horizon / NANOSECONDS:.2f} s" if horizon else "now"
 
 
 def cut(frame: Picture, x: float, y: float, width: float, height: float) -> Picture:
-    """Crop a picture to the region; black outside the picture."""
-    left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
+    """Crop a picture to the region; black outside the picture. A very large region comes out smaller."""
+    shrink = min(1.0, LARGEST_CUT / max(width, height))
+    if shrink < 1:
+        size = max(1, round(frame.shape[1] * shrink)), max(1, round(frame.shape[0] * shrink))
+        frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+        x, y, width, height = x * shrink, y * shrink, width * shrink, height * shrink
+    left, top = round(x), round(y)
+    right, bottom = max(left + 1, round(x + width)), max(top + 1, round(y + height))
     inside = frame[max(top, 0) : bottom, max(left, 0) : right]
     margins = max(-top, 0), max(bottom - frame.shape[0], 0), max(-left, 0), max(right - frame.shape[1], 0)
     if not any(margins):

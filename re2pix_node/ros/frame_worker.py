@@ -138,7 +138,7 @@ class FrameWorker:
         if refused:
             self._tell(Counted(refused))
             return
-        picture = decode(message)
+        picture = decode(message, settings.max_pixels)
         decoded = time.monotonic()
         self._compare(picture, getattr(message, "encoding", ""))
         observation = self._live.observe(picture, stamp, settings.seed)
@@ -191,7 +191,7 @@ class FrameWorker:
             try:
                 self._outputs.publish_camera_info(self.camera_info, forecast, frame_id)
             except Re2pixError as error:
-                self._tell(Doubt(one_line(error), again=False))
+                self._tell(Doubt(one_line(error)))
         self._outputs.preview_rate = self._settings.preview_rate
         self._outputs.publish_preview(picture, forecast, frame_id)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from re2pix_node.bundle.locate import DEFAULT_BUNDLE
+from re2pix_node.common.limits import PIXELS
 from re2pix_node.engines.registry import PRECISIONS, engine_names
 from re2pix_node.errors import Re2pixError
 from re2pix_node.imaging.geometry import FITS
@@ -111,6 +112,8 @@ def parameters() -> tuple[Parameter, ...]:
         Parameter("max_age", Kind.DOUBLE, 0.0, When.LIVE, low=0, high=3600,
             description="Maximum age of a frame in seconds, by the node's clock; older frames are dropped; "
             "0 drops none."),
+        Parameter("max_pixels", Kind.INT, PIXELS.default, When.LIVE, low=1, high=2**30,
+            description="Maximum size of a frame in pixels, read from its header; larger frames are not decoded."),
         Parameter("seed", Kind.INT, 0, When.LIVE, low=0, high=2**31 - 1,
             description="Seed of the random numbers of stochastic forecasters and of pictures."),
         Parameter("preview_rate", Kind.DOUBLE, 5.0, When.LIVE, low=0, high=60,
@@ -139,6 +142,7 @@ class NodeSettings:
     autostart: bool
     max_rate: float
     max_age: float
+    max_pixels: int
     seed: int
     preview_rate: float
     render_rate: float

@@ -9,6 +9,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from re2pix_node.common.quiet import Quiet
+
 # Best effort, because a resent frame would come too late. The queue is longer than one, although only the newest frame
 # is used: with a queue of one, a frame that comes while Python is busy for a moment would be lost uncounted.
 CAMERA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -23,7 +25,7 @@ NAME_TRIES = 20  # tries, ten a second
 
 def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> Any:
     """Create a subscription whose QoS users may override; it warns about an incompatible publisher."""
-    profile = _copy(profile)
+    profile, quiet = _copy(profile), Quiet()
 
     def told(event: Any) -> None:
         name = subscription.topic_name
@@ -32,7 +34,7 @@ def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None
             return [info for info in node.get_publishers_info_by_topic(name) if not _match(info.qos_profile, profile)]
 
         way = f"qos_overrides.{name}.subscription.reliability"
-        _warn(node, name, others, "publishes", f"subscribes {_words(profile)}", event.last_policy_kind, way)
+        _warn(node, name, others, "publishes", f"subscribes {_words(profile)}", event.last_policy_kind, way, quiet)
 
     subscription = node.create_subscription(
         kind,
@@ -47,7 +49,7 @@ def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None
 
 def advertise(node: Node, kind: type, topic: str, profile: QoSProfile) -> Any:
     """Create a publisher whose QoS users may override; it warns about an incompatible subscriber."""
-    profile = _copy(profile)
+    profile, quiet = _copy(profile), Quiet()
 
     def told(event: Any) -> None:
         name = publisher.topic_name
@@ -58,7 +60,7 @@ def advertise(node: Node, kind: type, topic: str, profile: QoSProfile) -> Any:
             ]
 
         way = f"qos_overrides.{name}.publisher.reliability"
-        _warn(node, name, others, "subscribes", f"publishes {_words(profile)}", event.last_policy_kind, way)
+        _warn(node, name, others, "subscribes", f"publishes {_words(profile)}", event.last_policy_kind, way, quiet)
 
     publisher = node.create_publisher(
         kind,
@@ -80,7 +82,14 @@ def _match(publisher: QoSProfile, subscriber: QoSProfile) -> bool:
 
 
 def _warn(
-    node: Node, topic: str, others: Callable[[], list[Any]], they_do: str, we_do: str, policy: int, way: str
+    node: Node,
+    topic: str,
+    others: Callable[[], list[Any]],
+    they_do: str,
+    we_do: str,
+    policy: int,
+    way: str,
+    quiet: Quiet,
 ) -> None:
     """Warn and name both sides. A topic is discovered before the name of its node, so wait a little for that."""
     tries = 0
@@ -97,6 +106,8 @@ def _warn(
             for info in found
             if info.node_name != NAMELESS
         )
+        if quiet(topic, names):
+            return
         unnamed = f"another node {they_do} with another {QoSPolicyKind(policy).name.lower()}"
         # Of the two policies only reliability can be overridden.
         mend = f"change one side, this one with the parameter {way}" if policy == QoSPolicyKind.RELIABILITY else ""

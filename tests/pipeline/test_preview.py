@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from re2pix_node.pipeline.preview import CAPTION_HEIGHT, PANEL_WIDTH, contact_sheet, cut, moment_caption, palette
+from re2pix_node.pipeline.preview import (
+    CAPTION_HEIGHT,
+    LARGEST_CUT,
+    PANEL_WIDTH,
+    contact_sheet,
+    cut,
+    encode_jpeg,
+    moment_caption,
+    palette,
+)
 from tests.support.tiny_bundle import tiny_manifest
 
 LABELS = tiny_manifest().labels
@@ -56,3 +65,21 @@ def test_a_region_beyond_the_picture_is_black_there() -> None:
 def test_captions_say_when() -> None:
     assert moment_caption(0) == "now"
     assert moment_caption(176_470_588) == "expected in 0.18 s"
+
+
+@pytest.mark.parametrize("size", [(20000, 1), (1, 20000), (3, 2_000_000), (5000, 5000), (1, 1)])
+def test_a_sheet_is_of_bounded_size_whatever_the_camera_sends(size: tuple[int, int]) -> None:
+    # A sheet for a camera of 1 x 20000 pixels took 22 GB.
+    frame = np.full((*size, 3), 255, np.uint8)
+    mask = np.full((20, 40), 13, np.uint8)
+    for masks in (1, 300):
+        sheet = contact_sheet(frame, [("now", mask)] * masks, ["a note"], LABELS, [("drawn", frame)] * 3)
+        assert sheet.nbytes < 30 << 20
+        assert len(encode_jpeg(sheet)) > 0
+
+
+@pytest.mark.parametrize("region", [(-20000, 0, 40000, 20000), (0, -(10**6), 7, 2 * 10**6)])
+def test_a_cut_is_of_bounded_size(region: tuple[float, float, float, float]) -> None:
+    out = cut(np.full((20000, 7, 3), 9, np.uint8), *region)
+    assert max(out.shape) <= LARGEST_CUT + 1
+    assert (out == 9).any()

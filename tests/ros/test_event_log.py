@@ -1,7 +1,17 @@
 """Lines of the log: each kind of fault once in a while, and again in the next state."""
 
 from re2pix_node.pipeline.buffer import Arrival
-from re2pix_node.pipeline.events import Counted, EngineServes, FrameFailed, FramesChanged, StampBroke, StateEntered
+from re2pix_node.pipeline.events import (
+    Counted,
+    Doubt,
+    EngineServes,
+    FrameFailed,
+    FramesChanged,
+    RendererTold,
+    StampBroke,
+    StateEntered,
+    TransitionRefused,
+)
 from re2pix_node.ros.event_log import EventLog
 
 
@@ -22,16 +32,39 @@ def test_a_kind_of_fault_is_told_once_in_a_while_and_silences_no_other() -> None
     assert lines[:2] == ["the JPEG is cut short", "the encoder gave NaN"]
     assert lines[2:] == [f"frame stamped 1.000 s {Arrival.JUMPED_BACK.value}"]
     log.take(StateEntered("active"))
+    log.take(StateEntered("inactive"))  # changes all the time
     log.take(FrameFailed("undecodable", "the JPEG is cut short"))
     assert lines[3:] == ["the JPEG is cut short"]
 
 
-def test_what_happens_seldom_is_always_told() -> None:
+def test_a_camera_that_changes_all_the_time_is_told_once() -> None:
     lines = Lines()
     log = EventLog(lines)
-    for _ in range(2):
-        log.take(FramesChanged("256x128 rgb8", "640x320 rgb8"))
-        log.take(EngineServes("openvino fp32 (2025.4.1)", first_choice=False))
-    log.take(EngineServes("openvino fp32 (2025.4.1)", first_choice=True, instead=False))
-    assert len(lines) == 4
-    assert lines[:2] == ["frames change from 256x128 rgb8 to 640x320 rgb8", "continuing with openvino fp32 (2025.4.1)"]
+    for i in range(40):
+        log.take(FramesChanged(f"{i}x128 rgb8", f"{i + 1}x128 rgb8"))
+        log.take(RendererTold("openvino fp32", draws=True))
+        log.take(FramesChanged("1x128 rgb8", "1x128 bgr8"))
+    assert lines == [
+        "frames change from 0x128 rgb8 to 1x128 rgb8",
+        "drawing pictures with openvino fp32",
+        "frames change from 1x128 rgb8 to 1x128 bgr8",
+    ]
+
+
+def test_what_somebody_asked_for_has_an_answer_but_no_flood_of_them() -> None:
+    lines = Lines()
+    for event in (TransitionRefused, Doubt):
+        log = EventLog(lines)
+        lines.clear()
+        log.take(StateEntered("configuring"))
+        for i in range(40):
+            log.take(event("no bundle"))
+            log.take(event(f"reason {i}"))
+            log.take(StateEntered("unconfigured"))  # each refused transition enters states
+        assert lines == ["no bundle", *(f"reason {i}" for i in range(4))]
+
+
+def test_the_engine_in_use_from_the_start_is_not_told() -> None:
+    lines = Lines()
+    EventLog(lines).take(EngineServes("openvino fp32 (2025.4.1)", first_choice=True, instead=False))
+    assert not lines

@@ -33,7 +33,7 @@ def test_settings_have_a_field_for_every_parameter() -> None:
 
 def test_parameters_that_the_design_calls_live_are() -> None:
     live = {name for name, parameter in TABLE.items() if parameter.when is When.LIVE}
-    assert live == {"max_rate", "max_age", "seed", "preview_rate", "render_rate"}
+    assert live == {"max_rate", "max_age", "max_pixels", "seed", "preview_rate", "render_rate"}
     assert {name for name, parameter in TABLE.items() if parameter.when is When.START} == {"autostart"}
 
 

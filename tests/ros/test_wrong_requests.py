@@ -14,6 +14,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 
 from re2pix_node.bundle.reader import Bundle
+from re2pix_node.common.quiet import Quiet
 from re2pix_node.ros.node import Re2pixNode
 from tests.support.ros_node import READY, Listener
 
@@ -45,7 +46,7 @@ class Asker(Listener):
         """Lines of the log from now on, also of faults that were logged a moment ago."""
         self.spin(0.2)
         self.lines.clear()
-        self.tested._log._quiet_until.clear()
+        self.tested._log._quiet = Quiet()
 
     def end(self) -> BaseException | None:
         assert self.tested.stop()
