@@ -1,5 +1,5 @@
 # make demo   frames become forecasts over real ROS 2, in one command
-# make test   the tests          make test-long   soak, benches, exports: what takes minutes, or the machine for itself
+# make test   the tests          make test-long   soak, benches, exports: what takes minutes
 # make lint   style and types    make bench       timings         make clean  removes what the others made
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,6 +8,8 @@ export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 # More than cores: tests of the node wait for frames most of the time.
 TEST_PROCESSES ?= 3
+# Exit code of pytest if PYTEST_ARGS name no test of a kind.
+NOTHING_CHOSEN := 5
 
 .PHONY: demo test test-long lint bench clean
 .DEFAULT_GOAL := demo
@@ -22,7 +24,9 @@ test:
 
 test-long:
 	@scripts/setup.sh test
-	@. scripts/env.sh && python -m pytest --strict-config -m long $(PYTEST_ARGS)
+	@. scripts/env.sh && python -m pytest --strict-config -m "long and not alone" \
+		-n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) || [ $$? = $(NOTHING_CHOSEN) ]
+	@. scripts/env.sh && python -m pytest --strict-config -m "long and alone" $(PYTEST_ARGS) || [ $$? = $(NOTHING_CHOSEN) ]
 
 lint:
 	@scripts/setup.sh test

@@ -17,6 +17,7 @@ from re2pix_node.training.export import _classes, _frames
 from re2pix_node.training.run_file import read_run_file
 from re2pix_node.training.stored import read_stored
 from tests.support import drive
+from tests.support.exported_once import encoder_exported_once
 from tests.support.made_runs import (
     CLASSES,
     HEIGHT,
@@ -51,7 +52,9 @@ def test_every_step_leaves_its_result_and_is_not_done_twice(
 
 
 @pytest.mark.long  # learns until the labels are right, and exports
-def test_own_labels_become_a_bundle_that_says_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_labels_become_a_bundle_that_says_them(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A second run takes features and forecaster from the first and trains only a head."""
     write_pictures(folder / "mine", frames=12, start=2.0, labelled=1)
     head = {"labels": "data", "steps": 60, "batch": 8, "learning_rate": 0.02, "val_every": 60, "val_batches": 2}
@@ -66,7 +69,8 @@ def test_own_labels_become_a_bundle_that_says_them(folder: Path, capsys: pytest.
     assert "on the training footage, because there is no data.val" in capsys.readouterr().out
     bundle_folder = folder / "bundle"
     arguments = ["--name", "own-labels", "--version", "3", "--licence", "MIT", "--description", "Air and ground."]
-    assert main(["export", str(folder / "mine-run"), "-o", str(bundle_folder), *arguments]) == 0
+    with encoder_exported_once(tmp_path_factory):
+        assert main(["export", str(folder / "mine-run"), "-o", str(bundle_folder), *arguments]) == 0
 
     manifest = read_bundle(bundle_folder).manifest
     assert (manifest.name, manifest.version, manifest.licence) == ("own-labels", "3", "MIT")

@@ -59,7 +59,8 @@ def test_a_drive_comes_back_as_a_table_a_still_and_a_video(tiny: Bundle, drive_b
     assert forecasts <= shown <= 90
 
 
-@pytest.mark.long  # drawn at idle priority: nothing is, beside busy processes
+@pytest.mark.long
+@pytest.mark.alone  # drawn at idle priority: nothing is, beside busy processes
 def test_what_is_drawn_is_shown_beside_what_came(drive_bag: Path, tmp_path: Path) -> None:
     manifest = tiny_manifest(render=True)
     # On a busy machine a picture takes longer than the 0.6 s that others look ahead; the drive has 3 s.

@@ -13,6 +13,7 @@ from tests.support.ros_node import start
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
     words = ["--bundle", tiny.path, "--drive", drive_bag, "--seconds", 3, "--frames", 90, "--json", tmp_path / "b.json"]
     bench = start("-m", "re2pix_node.cli", "bench-node", *words)
@@ -80,7 +81,8 @@ def test_pictures_may_cost_forecasts_a_tenth(rate: float, p99: float, errors: in
     assert go_unnoticed(off, on, errors) is expected
 
 
-@pytest.mark.long  # draws at idle priority
+@pytest.mark.long
+@pytest.mark.alone  # draws at idle priority
 def test_rendering_is_off_and_on_in_turns(drawing: Bundle, drive_bag: Path, tmp_path: Path) -> None:
     words = [
         "--bundle",

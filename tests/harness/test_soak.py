@@ -1,4 +1,4 @@
-"""A two-minute soak of the real node, and the verdict on a leaking one."""
+"""A short soak of the real node, and the verdict on a leaking one."""
 
 import csv
 import os
@@ -11,16 +11,17 @@ from re2pix_node.bundle.reader import Bundle
 from re2pix_node.harness.soak import UsageSample, verdict
 from tests.support.ros_node import start
 
-SECONDS = int(os.environ.get("SOAK_SECONDS", "120"))
+SECONDS = int(os.environ.get("SOAK_SECONDS", "48"))
+RATE = 25  # so that this is as many frames as two minutes of a camera at 10 Hz
 MIB = 1 << 20
 WELL = [UsageSample(10.0 * i, 200 * MIB, 150 * MIB, 20, 30, 100 * i, 0) for i in range(1, 361)]
 
 
 @pytest.mark.long
 @pytest.mark.timeout(SECONDS + 180)
-def test_the_node_holds_no_more_after_two_minutes(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
+def test_the_node_holds_no_more_after_1200_frames(tiny: Bundle, drive_bag: Path, tmp_path: Path) -> None:
     log = tmp_path / "soak.csv"
-    words = ["--bundle", tiny.path, "--drive", drive_bag, "--seconds", SECONDS, "--log", log]
+    words = ["--bundle", tiny.path, "--drive", drive_bag, "--seconds", SECONDS, "--rate", RATE, "--log", log]
     soak = start("-m", "re2pix_node.cli", "soak", *words)
     try:
         said, error = soak.communicate(timeout=SECONDS + 120)
@@ -32,8 +33,8 @@ def test_the_node_holds_no_more_after_two_minutes(tiny: Bundle, drive_bag: Path,
     samples = list(csv.DictReader(log.open()))
     assert len(samples) >= min(12, SECONDS // 10)
     assert float(samples[-1]["seconds"]) >= SECONDS
-    # 10 Hz, less the first context; a busy machine may lose some.
-    assert int(samples[-1]["forecasts"]) > 4 * SECONDS
+    # Less the first context; a busy machine may lose some.
+    assert int(samples[-1]["forecasts"]) > 0.4 * RATE * SECONDS
     assert {sample["wrong"] for sample in samples} == {"0"}
 
 

@@ -96,7 +96,8 @@ def test_it_gives_way_from_its_start_on(bundle: Bundle, monkeypatch: pytest.Monk
         process.close()
 
 
-@pytest.mark.long  # at idle priority, beside two busy processes, it gets 0.6% of a processor
+@pytest.mark.long
+@pytest.mark.alone  # at idle priority, beside two busy processes, it gets 0.6% of a processor
 def test_every_thread_of_the_real_one_gives_way_and_it_draws(bundle: Bundle, idle: RenderProcess) -> None:
     threads = list(Path(f"/proc/{idle.pid}/task").iterdir())
     assert len(threads) > 1
@@ -218,6 +219,7 @@ def held_ten_times_a_second(process: RenderProcess, seconds: float) -> Iterator[
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_a_process_that_no_processor_has_time_for_does_not_hang(bundle: Bundle, idle: RenderProcess) -> None:
     scene = scene_of(bundle)
     with held_ten_times_a_second(idle, 0.06), ExitStack() as busy:

@@ -48,7 +48,8 @@ def film(tiny: Bundle, listener: Listener, rate: int) -> Filmed:
     return Filmed(sent, listener.status, forecasts, masks, features)
 
 
-@pytest.mark.long  # wants the machine for itself
+@pytest.mark.long
+@pytest.mark.alone
 def test_of_a_camera_at_30_hz_nothing_is_lost_and_next_to_nothing_overtaken(tiny: Bundle, listener: Listener) -> None:
     filmed = film(tiny, listener, 30)
     # Best effort, but over shared memory: without config/fastdds.xml 98% are lost.

@@ -193,7 +193,8 @@ def test_a_picture_that_comes_too_late_is_not_published(patient: Bundle, listene
         assert listener.count("picture errors") == 0
 
 
-@pytest.mark.long  # with the real process, at idle priority
+@pytest.mark.long
+@pytest.mark.alone  # with the real process, at idle priority
 def test_the_process_ends_when_the_node_is_deactivated_however_busy_the_machine_is(
     patient: Bundle, listener: Listener
 ) -> None:

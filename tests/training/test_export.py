@@ -13,6 +13,7 @@ from re2pix_node.errors import NotFiniteError
 from re2pix_node.pipeline.pipeline import Pipeline
 from re2pix_node.render.renderer import PictureRenderer, PictureScene, attempts
 from tests.support import drive
+from tests.support.exported_once import encoder_exported_once
 from tests.support.made_runs import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.long  # an export of three graphs
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.long  # an export of three graphs
 @pytest.fixture(scope="module")
 def drawing(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("exported") / "drawing"
-    assert main(["export", str(trained_run), "-o", str(folder), "--licence", "MIT"]) == 0
+    with encoder_exported_once(tmp_path_factory):
+        assert main(["export", str(trained_run), "-o", str(folder), "--licence", "MIT"]) == 0
     return read_bundle(folder)
 
 

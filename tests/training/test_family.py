@@ -14,6 +14,7 @@ from re2pix_node.errors import TrainingError
 from re2pix_node.training.family import family_of
 from re2pix_node.training.nano.family import FAMILY
 from re2pix_node.training.run_file import FAMILIES, read_run_file
+from tests.support.exported_once import encoder_exported_once
 from tests.support.made_runs import HEIGHT, WIDTH, make_footage, run_fields, write_run
 
 # Features go on as they last changed, a learnt share of it. Labels are the mean of two opinions: of the head on the
@@ -98,7 +99,10 @@ def test_an_unknown_one_is_named_with_those_that_are_known(tmp_path: Path, famil
 
 @pytest.mark.long  # trains and exports
 def test_one_from_outside_is_trained_and_exported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "lab_of_drift").mkdir()
     (tmp_path / "lab_of_drift/drift.py").write_text(textwrap.dedent(OUTSIDE))
@@ -110,7 +114,8 @@ def test_one_from_outside_is_trained_and_exported(
     run, folder = str(write_run(tmp_path / "run.yaml", forecaster=forecaster, head=head)), str(tmp_path / "run")
     for step in ("pca", "head", "forecaster"):
         assert main(["train", step, run, "-o", folder]) == 0
-    assert main(["export", folder, "-o", str(tmp_path / "bundle"), "--licence", "MIT"]) == 0
+    with encoder_exported_once(tmp_path_factory):
+        assert main(["export", folder, "-o", str(tmp_path / "bundle"), "--licence", "MIT"]) == 0
     bundle = read_bundle(tmp_path / "bundle")
     engine = open_engine(bundle, "onnxruntime")[0]  # its proof was PyTorch's
     frames = np.random.default_rng(0).integers(0, 256, (3, 1, HEIGHT, WIDTH, 3), np.uint8)
