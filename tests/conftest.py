@@ -12,8 +12,8 @@ os.environ.setdefault(
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 # The bundles of tests are our own: trying each in a process first would take minutes. Tests of the trial turn it on.
 os.environ["RE2PIX_TRIAL"] = "never"
-if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch: several processes share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before anything imports torch: what tests compute is small, and threads that wait for each other keep cores busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings

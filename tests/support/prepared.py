@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 MODULES = ("cv2", "onnxruntime", "openvino", "re2pix_node.ros.node", "re2pix_node.cli", "re2pix_node.harness.player")
@@ -81,18 +82,28 @@ def start_prepared(module: str, *words: object, env: dict[str, str]) -> Prepared
     outputs = [os.pipe() for _ in range(2)]
     server = _server()
     request = json.dumps([module, list(map(str, words)), env, str(Path.cwd())]).encode()
-    socket.send_fds(server, [request], [write for _, write in outputs])
+    with _adopting():
+        socket.send_fds(server, [request], [write for _, write in outputs])
+        pid = int(server.recv(MOST))
     for _, write in outputs:
         os.close(write)
-    pid = int(server.recv(MOST))
     return PreparedProcess(pid, *(read for read, _ in outputs))
+
+
+@contextlib.contextmanager
+def _adopting() -> Iterator[None]:
+    """Meanwhile orphans become children of this process, as the process becomes that the server forks for us."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 @functools.cache
 def _server() -> socket.socket:
     """The server of this test process, which ends with it."""
-    # So that orphans become children of this process: the server leaves the processes that it forks to us.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST)
