@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from re2pix_node.common.plain_yaml import load_plain_yaml
 from re2pix_node.errors import BundleError
 from re2pix_node.imaging.geometry import FITS
 
@@ -17,8 +18,6 @@ SCHEMA = 1
 MANIFEST = "bundle.yaml"
 UNLABELLED = 255
 CONTEXT_MAX = 64
-DIGITS_MAX = 20  # digits of an integer; larger ones cost time and cannot be printed
-DEPTH_MAX = 32  # nesting of lists and mappings; deeper ones cost time and overflow the stack
 NANOSECONDS = 1_000_000_000
 # Names that an optional output must not have, because they mean other outputs.
 NOT_OPTIONAL = ("features", "labels", "confidence", "segmentation", "image", "preview", "camera_info")
@@ -260,49 +259,6 @@ def manifest_text(manifest: Manifest) -> str:
         if not fields[name]:
             del fields[name]
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
-
-
-def load_plain_yaml(text: str, where: str) -> object:
-    """Read plain YAML only: tags could construct objects, aliases grow without limit, repeated keys hide values."""
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH_MAX:
-                raise BundleError(f"{where}: is nested too deeply: write plain values")
-            line = event.start_mark.line + 1  # type: ignore[union-attr]  # every event of a text has its mark
-            tag = getattr(event, "tag", None)
-            if tag is not None:
-                raise BundleError(f"{where}, line {line}: the YAML tag '{tag}' is not allowed: write plain values")
-            if isinstance(event, yaml.AliasEvent):
-                raise BundleError(
-                    f"{where}, line {line}: the YAML alias '*{event.anchor}' is not allowed: write it out"
-                )
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _check_node(node, where)
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise BundleError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _check_node(node: yaml.Node | None, where: str) -> None:
-    """Refuse repeated keys, keys that are not plain values, and numbers with too many digits."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            at = f"{where}, line {key.start_mark.line + 1}"
-            if not isinstance(key, yaml.ScalarNode):
-                raise BundleError(f"{at}: the name of a field must be text, is a list or a mapping")
-            if key.value in seen:
-                raise BundleError(f"{at}: the field '{key.value}' occurs twice")
-            seen.add(key.value)
-            _check_node(key, where)
-            _check_node(value, where)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _check_node(value, where)
-    elif isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int" and len(node.value) > DIGITS_MAX:
-        raise BundleError(f"{where}, line {node.start_mark.line + 1}: a number of {len(node.value)} digits")
 
 
 T = TypeVar("T")

@@ -34,7 +34,9 @@ class Limit:
         return f"{value} bytes"
 
 
-TEXT_BYTES = Limit("RE2PIX_MAX_TEXT_BYTES", 200 * KIB, "bytes", "a manifest, run file or metadata.yaml")
+TEXT_BYTES = Limit("RE2PIX_MAX_TEXT_BYTES", 200 * KIB, "bytes", "a manifest, a run file or dataset.yaml")
+METADATA_BYTES = Limit("RE2PIX_MAX_METADATA_BYTES", 2 * MIB, "bytes", "metadata.yaml of a recording")
+TEXT_VALUES = Limit("RE2PIX_MAX_TEXT_VALUES", 20_000, "values", "values in a YAML file")
 GRAPH_BYTES = Limit("RE2PIX_MAX_GRAPH_BYTES", 2 * GIB, "bytes", "a graph of a bundle")
 GRAPH_FIELDS = Limit("RE2PIX_MAX_GRAPH_FIELDS", 2_000_000, "fields", "protobuf fields in a graph of a bundle")
 TENSOR_VALUES = Limit("RE2PIX_MAX_TENSOR_VALUES", 1 << 31, "values", "one tensor that a graph or manifest declares")

@@ -60,7 +60,7 @@ def _fault_of_child(job: tuple[Any, ...]) -> str:
     """How the child ended, if it did not report; empty if it did."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            subprocess_python.command(CHILD),
+            subprocess_python.command(CHILD, str(os.getpid())),
             env={**subprocess_python.environment(), SWITCH: "never"},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from re2pix_node.bundle.manifest import UNLABELLED, load_plain_yaml
+from re2pix_node.bundle.manifest import UNLABELLED
+from re2pix_node.common.files import read_text
+from re2pix_node.common.limits import TEXT_BYTES
+from re2pix_node.common.plain_yaml import load_plain_yaml
 from re2pix_node.errors import BundleError, DataError
 from re2pix_node.footage.label_space import CITYSCAPES, Group, LabelMap, LabelSpace, plain_map
 
@@ -36,14 +39,16 @@ class DatasetSettings:
 def read_settings(folder: Path) -> DatasetSettings:
     """The dataset.yaml of a folder, or the defaults if it has none."""
     file = folder / SETTINGS
-    if not file.is_file():
+    if not file.exists():
         return DatasetSettings()
     try:
-        data = load_plain_yaml(file.read_text(encoding="utf-8"), str(file))
+        data = load_plain_yaml(read_text(file, TEXT_BYTES), str(file))
         return _settings(file, data)
     except BundleError as error:
         raise DataError(str(error)) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}): check it") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{file}: cannot be read ({error}): check it") from error
     except RecursionError:
         raise DataError(f"{file}: is nested too deeply: write plain values") from None

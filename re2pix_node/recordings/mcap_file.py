@@ -4,35 +4,27 @@ The readers of rosbags and mcap start at the index, which is at the end, where a
 reader treats whole and damaged files alike: it returns everything undamaged, and `damage` then says what was lost.
 """
 
-import io
+import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import lz4.frame  # type: ignore[import-untyped]
 import zstandard
-from mcap.exceptions import McapError
-from mcap.reader import SeekingReader
-from mcap.records import Channel, Chunk, DataEnd, McapRecord, Message, Schema
-from mcap.stream_reader import StreamReader, breakup_chunk
 
-from re2pix_node.recordings.storage import DAMAGED, LARGEST, TRUNCATED, Topic, unpack_zstd
+from re2pix_node.common.files import open_regular
+from re2pix_node.common.limits import BAG_TOPICS
+from re2pix_node.recordings import mcap_records as mcap
+from re2pix_node.recordings.mcap_records import MAGIC, Message, Record, TooManyError
+from re2pix_node.recordings.storage import DAMAGED, TRUNCATED, Topic
 
-MCAP_MAGIC = b"\x89MCAP0\r\n"
+MCAP_MAGIC = MAGIC
 
-# mcap does not check its input, so damage appears as any error of parsing or unpacking (lz4: RuntimeError).
-_DAMAGE_SHOWS_AS = (
-    McapError,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,
-    OverflowError,
-    struct.error,
-    zstandard.ZstdError,
-)
+# Damage appears as an error of parsing or unpacking (lz4: RuntimeError).
+_DAMAGE_SHOWS_AS = (EOFError, OSError, ValueError, RuntimeError, OverflowError, struct.error, zstandard.ZstdError)
+_IN_DATA = frozenset({mcap.SCHEMA, mcap.CHANNEL, mcap.MESSAGE, mcap.CHUNK, mcap.DATA_END, mcap.FOOTER})
+_IN_CHUNK = frozenset({mcap.SCHEMA, mcap.CHANNEL, mcap.MESSAGE})
+_IN_SUMMARY = frozenset({mcap.SCHEMA, mcap.CHANNEL, mcap.STATISTICS, mcap.FOOTER})
 
 
 class McapFile:
@@ -54,23 +46,34 @@ class McapFile:
     def messages(self, topic: Topic) -> Iterator[tuple[int, bytes]]:
         """Log time and serialized data of each message."""
         for message in self._all_messages():
-            if self._channels.get(message.channel_id) == topic:
+            if self._channels.get(message.channel) == topic:
                 yield message.log_time, message.data
 
     def _topics_in_summary(self) -> Counter[Topic]:
-        with _BoundedFile(self._path) as stream:
-            summary = SeekingReader(stream, record_size_limit=None).get_summary()
-        if summary is None or summary.statistics is None or len(summary.channels) < summary.statistics.channel_count:
+        channels: dict[int, Topic] = {}
+        schemas: dict[int, str] = {}
+        told = None
+        with open_regular(self._path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(size - mcap.FOOTER_BYTES)
+            (footer,) = mcap.records(stream, size - len(MAGIC), frozenset({mcap.FOOTER}))
+            stream.seek(mcap.summary_start(footer.content) or size)
+            for record in mcap.records(stream, size - len(MAGIC), _IN_SUMMARY):
+                if record.opcode == mcap.STATISTICS:
+                    told = mcap.statistics(record.content)
+                else:
+                    _describe(record, channels, schemas)
+        # Some writers leave the schemas out of the summary.
+        if told is None or len(channels) < told.channels or not all(topic.type for topic in channels.values()):
             raise LookupError("the summary does not tell")
         topics: Counter[Topic] = Counter()
-        for number, channel in summary.channels.items():
-            schema = summary.schemas[channel.schema_id].name if channel.schema_id else ""
-            self._channels[number] = Topic(channel.topic, schema)
-            topics[self._channels[number]] += summary.statistics.channel_message_counts.get(number, 0)
+        for number, topic in channels.items():
+            topics[topic] += told.counts.get(number, 0)
+        self._channels = channels
         return topics
 
     def _topics_in_records(self) -> Counter[Topic]:
-        messages = Counter(message.channel_id for message in self._all_messages())
+        messages = Counter(message.channel for message in self._all_messages())
         topics: Counter[Topic] = Counter()
         for number, topic in self._channels.items():
             topics[topic] += messages[number]
@@ -78,75 +81,50 @@ class McapFile:
 
     def _all_messages(self) -> Iterator[Message]:
         schemas: dict[int, str] = {}
-        with _BoundedFile(self._path) as stream:
-            for record in self._records(stream):
-                if isinstance(record, Schema):
-                    schemas[record.id] = record.name
-                elif isinstance(record, Channel):
-                    self._channels[record.id] = Topic(record.topic, schemas.get(record.schema_id, ""))
-                elif isinstance(record, Message):
-                    yield record
-
-    def _records(self, stream: "_BoundedFile") -> Iterator[McapRecord]:
-        records = _Records(stream, emit_chunks=True, record_size_limit=None).records
-        while True:
-            try:
-                record = next(records, None)
-            except EOFError:
-                self.damage = TRUNCATED
-                return
-            except _DAMAGE_SHOWS_AS:
-                self.damage = DAMAGED
-                return
-            if record is None or isinstance(record, DataEnd):
-                return
-            if isinstance(record, Chunk):
-                yield from self._records_in(record)
-            else:
-                yield record
-
-    def _records_in(self, chunk: Chunk) -> list[McapRecord]:
         try:
-            return breakup_chunk(_unpacked(chunk), validate_crc=True)
+            for record in self._records():
+                if record.opcode == mcap.MESSAGE:
+                    yield mcap.message(record.content)
+                else:
+                    _describe(record, self._channels, schemas)
+        except EOFError:
+            self.damage = TRUNCATED
+        except TooManyError as error:
+            self.damage = str(error)
         except _DAMAGE_SHOWS_AS:
             self.damage = DAMAGED
-            return []
+
+    def _records(self) -> Iterator[Record]:
+        with open_regular(self._path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if stream.read(len(MAGIC)) != MAGIC:
+                raise ValueError("no MCAP")
+            for record in mcap.records(stream, size, _IN_DATA):
+                if record.opcode in (mcap.DATA_END, mcap.FOOTER):
+                    return
+                if record.opcode == mcap.CHUNK:
+                    yield from self._records_in(record.content)
+                else:
+                    yield record
+            raise EOFError  # without the record at the end of the data
+
+    def _records_in(self, chunk: bytes) -> Iterator[Record]:
+        """Damage inside a chunk costs only the rest of this chunk."""
+        try:
+            yield from mcap.records_in(chunk, _IN_CHUNK)
+        except TooManyError as error:
+            self.damage = str(error)
+        except _DAMAGE_SHOWS_AS:
+            self.damage = DAMAGED
 
 
-class _Records(StreamReader):
-    """Stops at zeros, which a power failure can leave at the end of a file; mcap would skip over them."""
-
-    def _read_record(self, opcode: int, length: int) -> McapRecord | None:
-        if opcode == 0:
-            raise ValueError("no record")
-        return super()._read_record(opcode, length)
-
-
-class _BoundedFile(io.BufferedReader):
-    """Refuses reads beyond the file: mcap trusts every length in it, and returns a cut message as if it were whole."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = path.stat().st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= LARGEST:
-            raise ValueError("implausible length")
-        if size > self._size - self.tell():
-            raise EOFError
-        return super().read(size)
-
-
-def _unpacked(chunk: Chunk) -> Chunk:
-    """The unpacked chunk, with a limit; mcap would unpack it to any size."""
-    size = chunk.uncompressed_size
-    if size > LARGEST:
-        raise ValueError("implausibly large")
-    data = chunk.data
-    if chunk.compression == "zstd":
-        data = unpack_zstd(data, size)
-    elif chunk.compression == "lz4":
-        data = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size + 1)
-    if len(data) != size:
-        raise ValueError("not of the size it should have")
-    return replace(chunk, compression="", data=data)
+def _describe(record: Record, channels: dict[int, Topic], schemas: dict[int, str]) -> None:
+    """Note a schema or a channel."""
+    if record.opcode == mcap.SCHEMA:
+        number, name = mcap.schema(record.content)
+        schemas[number] = name
+    elif record.opcode == mcap.CHANNEL:
+        number, kind, topic = mcap.channel(record.content)
+        if number not in channels and len(channels) >= BAG_TOPICS.value:
+            raise TooManyError(f"has too many topics, {BAG_TOPICS}")
+        channels[number] = Topic(topic, schemas.get(kind, ""))

@@ -13,14 +13,17 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-import yaml
 import zstandard
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from re2pix_node.bundle.manifest import NANOSECONDS
-from re2pix_node.errors import BagError
+from re2pix_node.common.files import read_text
+from re2pix_node.common.limits import METADATA_BYTES
+from re2pix_node.common.plain_yaml import load_plain_yaml
+from re2pix_node.common.wording import printable
+from re2pix_node.errors import BagError, BundleError
 from re2pix_node.recordings.mcap_file import MCAP_MAGIC, McapFile
 from re2pix_node.recordings.sqlite_file import SQLITE_MAGIC, SqliteFile
 from re2pix_node.recordings.storage import ZSTD_MAGIC, Topic, first_bytes, unpack_file, unpack_zstd
@@ -86,11 +89,11 @@ class Recording:
     def camera(self, topic: str | None = None) -> CameraTopic:
         """The camera topic of that name, or the only one."""
         if not self.cameras:
-            others = ", ".join(f"{name} ({kind})" for name, kind in self._topics) or "nothing"
+            others = _listed([f"{name} ({kind})" for name, kind in self._topics]) or "nothing"
             raise BagError(
                 f"{self.path}: holds no topic of type {' or '.join(_CAMERA_TYPES)}: record one; it holds {others}"
             )
-        choice = f"choose one with --topic: {', '.join(camera.name for camera in self.cameras)}"
+        choice = f"choose one with --topic: {_listed([camera.name for camera in self.cameras])}"
         if topic is None and len(self.cameras) > 1:
             raise BagError(f"{self.path}: holds several camera topics: {choice}")
         for camera in self.cameras:
@@ -125,6 +128,12 @@ class Recording:
         cause = "; ".join(damages) or f"{self.path} is damaged"
         known = f" of {topic.count}" if fewer else ""
         return f"{cause}: {read}{known} frame{'' if read == 1 and not known else 's'} read, the rest is lost"
+
+
+def _listed(names: list[str], most: int = 20) -> str:
+    """The names, on one line, however many there are and whatever is in them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more
 
 
 def open_recording(path: Path) -> Recording:
@@ -164,15 +173,17 @@ def _files_and_counts(folder: Path) -> tuple[list[Path], dict[Topic, int]]:
 
 def _metadata(folder: Path) -> tuple[list[str], dict[Topic, int]]:
     try:
-        information = yaml.safe_load((folder / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+        file = folder / "metadata.yaml"
+        content: Any = load_plain_yaml(read_text(file, METADATA_BYTES), str(file))
+        information = content["rosbag2_bagfile_information"]
         # Old recorders wrote the folder before the file name; files outside the folder are not part of the bag.
         names = [PurePath(name).name for name in information["relative_file_paths"]]
         counts: Counter[Topic] = Counter()
         for entry in information["topics_with_message_count"]:
             topic = entry["topic_metadata"]
-            counts[Topic(topic["name"], topic["type"])] += entry["message_count"]
+            counts[Topic(str(topic["name"]), str(topic["type"]))] += int(entry["message_count"])
         return names, counts
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, OverflowError, BundleError, LookupError, TypeError):  # the files themselves tell more
         return [], {}
 
 

@@ -1,19 +1,23 @@
 """Shared by the readers of both formats: topics, descriptions of damage, and unpacking."""
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
 
+from re2pix_node.common.files import open_regular
+from re2pix_node.common.limits import MESSAGE_BYTES, UNPACKED_BYTES
 from re2pix_node.errors import BagError
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 TRUNCATED = "is truncated"
 DAMAGED = "is damaged"
 
-# Far above the size of one message or chunk, and small enough to be safe: a few crafted bytes could otherwise unpack
-# to more than the memory.
-LARGEST = 1 << 30
+_PIECE = 1 << 22  # bytes that are unpacked at a time
+_SPARE = 1 << 29  # bytes of the disk that unpacking leaves free
 
 
 class Topic(NamedTuple):
@@ -26,17 +30,22 @@ class Topic(NamedTuple):
 def first_bytes(path: Path) -> bytes:
     """The first bytes, which show the format."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(16)
     except OSError as error:
         raise BagError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
 def unpack_file(path: Path, target: Path) -> None:
-    """Unpack the undamaged part of a file that was compressed as a whole."""
+    """Unpack the undamaged part of a file that was compressed as a whole; BagError if it is larger than the limit."""
     try:
-        with path.open("rb") as packed, target.open("wb") as unpacked:
-            zstandard.ZstdDecompressor().copy_stream(packed, unpacked)
+        with open_regular(path) as packed, target.open("wb") as unpacked:
+            for piece in zstandard.ZstdDecompressor().read_to_iter(packed, write_size=_PIECE):
+                if unpacked.tell() + len(piece) > UNPACKED_BYTES.value:
+                    raise BagError(f"{path}: unpacks to too much, {UNPACKED_BYTES}")
+                if shutil.disk_usage(target.parent).free < len(piece) + _SPARE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                unpacked.write(piece)
     except zstandard.ZstdError:
         pass  # the reader of the file reports the missing part
     except OSError as error:
@@ -44,8 +53,9 @@ def unpack_file(path: Path, target: Path) -> None:
         raise BagError(f"{problem}: set TMPDIR to a folder with more space") from error
 
 
-def unpack_zstd(data: bytes, largest: int = LARGEST) -> bytes:
+def unpack_zstd(data: bytes, largest: int | None = None) -> bytes:
     """The unpacked content. The frame must state a plausible size: a frame of a few bytes can claim any size."""
-    if zstandard.frame_content_size(data) > LARGEST:
+    if zstandard.frame_content_size(data) > MESSAGE_BYTES.value:
         raise zstandard.ZstdError("implausibly large")
-    return zstandard.ZstdDecompressor().decompress(data, max_output_size=largest)
+    most = MESSAGE_BYTES.value if largest is None else largest
+    return zstandard.ZstdDecompressor().decompress(data, max_output_size=most)

@@ -10,8 +10,11 @@ from typing import Any
 
 import yaml
 
-from re2pix_node.bundle.manifest import TimeSpec, build, load_plain_yaml
+from re2pix_node.bundle.manifest import TimeSpec, build
+from re2pix_node.common.files import read_text
+from re2pix_node.common.limits import TEXT_BYTES
 from re2pix_node.common.parts import part_path
+from re2pix_node.common.plain_yaml import load_plain_yaml
 from re2pix_node.errors import BundleError, TrainingError
 from re2pix_node.imaging.geometry import FITS
 from re2pix_node.nets.backbone import backbone_kind
@@ -251,10 +254,12 @@ def differences(one: object, other: object, at: str = "") -> list[str]:
 
 def _fields(path: Path) -> dict[str, Any]:
     try:
-        fields = load_plain_yaml(path.read_text(encoding="utf-8"), str(path))
+        fields = load_plain_yaml(read_text(path, TEXT_BYTES), str(path))
     except FileNotFoundError:
         raise TrainingError(f"{path}: there is no such file: give the YAML file of a run") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise TrainingError(f"{path}: cannot be read: {error}") from None
     except BundleError as error:
         raise TrainingError(str(error)) from None

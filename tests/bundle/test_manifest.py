@@ -132,6 +132,13 @@ def test_a_wrong_render_field_is_named(drawing: Bundle, tmp_path: Path, edit, ex
         ("schema: 1\nsamples: " + "9" * 5000, "line 2: a number of 5000 digits"),
         ("schema: 0x" + "f" * 5000, "line 1: a number of 5002 digits"),
         ("schema: 1\n? " + "9" * 5000, "line 2: a number of 5000 digits"),
+        ("schema: 1:1" + ":59" * 5000, "line 1: a number of 15003 digits"),
+        ("schema: 190:20:30.15", "line 1: '190:20:30.15' is a number in base 60"),
+        ("schema: 190:20:30", "line 1: '190:20:30' is a number in base 60"),
+        ("schema: 1" + ":59" * 400 + ".5", "line 1: a number of 1203 characters"),
+        ('schema: 1\nname: "\\ud800"', "line 2: text with half a character"),
+        ("schema: 1\n<<: {name: x}\n", "line 2: the merge key '<<' is not allowed"),
+        ("schema: " + "x" * 300_000, "293 KiB large, the limit is 200 KiB: set RE2PIX_MAX_TEXT_BYTES to raise it"),
         ("just words\n", "expected a mapping of fields"),
         ("", "expected a mapping of fields"),
     ],
@@ -141,6 +148,11 @@ def test_yaml_is_plain_or_refused(copy: Path, text: str, expected: str) -> None:
     (copy / "bundle.yaml").write_text(text.replace("HERE", str(canary)))
     assert expected in refusal(copy)
     assert not canary.exists()
+
+
+def test_a_manifest_has_a_limited_number_of_values(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RE2PIX_MAX_TEXT_VALUES", "50")
+    assert "has too many values, the limit is 50 values: set RE2PIX_MAX_TEXT_VALUES to raise it" in refusal(copy)
 
 
 def test_a_manifest_that_is_no_text_is_named(copy: Path) -> None:

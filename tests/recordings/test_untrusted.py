@@ -1,14 +1,20 @@
 """Malicious recordings: nothing in them is executed or trusted, or gets more memory than it needs."""
 
+import os
+import sqlite3
 import struct
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import lz4.frame
 import pytest
 import yaml
+import zstandard
 from mcap.writer import CompressionType
+from rosbags.rosbag2 import StoragePlugin
 
+from re2pix_node.errors import BagError
 from re2pix_node.recordings.reader import open_recording
 from tests.support import bag_files
 from tests.support.bag_files import (
@@ -81,7 +87,7 @@ class TestNothingInABagIsTrusted:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 20_000_000
-        assert len(frames) == (len(images) if where == "summary" else 2)
+        assert len(frames) == {"summary": len(images), "data of chunk": len(images) - 2, "chunk": 2}[where]
         assert (problem is None) == (where == "summary")
 
     @pytest.mark.parametrize("where", ["zstd", "lz4", "message"])
@@ -127,6 +133,118 @@ class TestNothingInABagIsTrusted:
         assert numbers(frames) == [0]
         assert problem == "a.mcap is damaged: 1 frame read, the rest is lost"
 
+    @pytest.mark.parametrize("opcode", [5, 0x7F], ids=["messages", "unknown"])
+    def test_a_chunk_of_countless_tiny_records(self, tmp_path, monkeypatch, opcode):
+        monkeypatch.setenv("RE2PIX_MAX_CHUNK_RECORDS", "5000")
+        record = struct.pack("<BQ", opcode, 22) + struct.pack("<HIQQ", 99, 0, 0, 0)
+        file = with_chunk(tmp_path, zstandard.compress(record * 100_000), len(record) * 100_000)
+        tracemalloc.start()
+        frames, problem = read(file)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 20_000_000
+        assert numbers(frames) == [0, 1]
+        limit = "the limit is 5000 records: set RE2PIX_MAX_CHUNK_RECORDS to raise it"
+        assert problem is None or f"a.mcap has a chunk of too many records, {limit}" in problem
+
+    def test_an_index_of_countless_entries_costs_no_memory(self, tmp_path):
+        index = struct.pack("<HI", 1, 16 * 3_000_000) + bytes(16 * 3_000_000)
+        file = with_record(tmp_path, 7, index)
+        tracemalloc.start()
+        assert numbers(read(file)[0]) == [0, 1]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 20_000_000
+
+    def test_too_many_topics(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("RE2PIX_MAX_BAG_TOPICS", "3")
+        channels = b""
+        for number in range(100, 200):
+            topic = f"/t{number}".encode()
+            content = struct.pack("<HHI", number, 1, len(topic)) + topic + struct.pack("<I", 0) * 2
+            channels += struct.pack("<BQ", 4, len(content)) + content
+        file = with_chunk(tmp_path, zstandard.compress(channels), len(channels))
+        frames, problem = read(file, CAMERA)
+        assert numbers(frames) == [0, 1]
+        assert problem is None or "has too many topics, the limit is 3 topics: set RE2PIX_MAX_BAG_TOPICS" in problem
+
+    def test_metadata_with_merge_keys(self, tmp_path):
+        folder = bag_files.write_rosbag2(tmp_path / "drive", bag_files.images(2))
+        bomb = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40))
+        (folder / "metadata.yaml").write_text(bomb)
+        assert numbers(read(folder)[0]) == [0, 1]
+
+    @pytest.mark.parametrize("name", ["drive.mcap", "drive.db3", "metadata.yaml"])
+    @pytest.mark.parametrize("kind", ["pipe", "device"])
+    def test_pipes_and_devices_are_not_read(self, tmp_path, name, kind):
+        folder = bag_files.write_rosbag2(tmp_path / "drive", bag_files.images(2))
+        file = folder / name
+        file.unlink(missing_ok=True)
+        if kind == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to("/dev/zero")
+        if name == "metadata.yaml":
+            assert numbers(read(folder)[0]) == [0, 1]
+        else:
+            with pytest.raises(BagError, match="not a regular file, but a pipe, a socket or a device"):
+                open_recording(file)
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            "DROP TABLE topics; CREATE VIEW topics AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n)"
+            " SELECT id, '/camera/image_raw' name, 'sensor_msgs/msg/Image' type FROM n",
+            "ALTER TABLE messages RENAME TO kept; CREATE VIEW messages AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL "
+            "SELECT id + 1 FROM n) SELECT id, 1 topic_id, 5 timestamp, zeroblob(100) data FROM n",
+            "ALTER TABLE messages RENAME TO kept; CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER, "
+            "timestamp INTEGER, data BLOB AS (zeroblob(900000000))); INSERT INTO messages VALUES (1, 1, 5)",
+            "ALTER TABLE messages RENAME TO kept; CREATE VIRTUAL TABLE messages USING "
+            "fts5(id, topic_id, timestamp, data)",
+        ],
+        ids=["endless topics", "endless messages", "computed data", "virtual table"],
+    )
+    def test_a_database_that_computes_is_refused(self, tmp_path, script):
+        folder = bag_files.write_rosbag2(tmp_path / "drive", bag_files.images(2), storage=StoragePlugin.SQLITE3)
+        file = bag_files.storage_file(folder)
+        with closing(sqlite3.connect(file)) as database:
+            database.executescript(script)
+        with pytest.raises(BagError, match="holds no recording"):
+            read(file)
+
+    def test_a_database_whose_pages_repeat_without_end(self, tmp_path):
+        """An inner page whose children are the same leaf a thousand times, and twenty levels of that."""
+        folder = bag_files.write_rosbag2(tmp_path / "drive", bag_files.images(400), storage=StoragePlugin.SQLITE3)
+        file = bag_files.storage_file(folder)
+        with closing(sqlite3.connect(file)) as database:
+            (root,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+        data = bytearray(file.read_bytes())
+        size = int.from_bytes(data[16:18], "big")
+        page = memoryview(data)[(root - 1) * size : root * size]
+        assert page[0] == 5  # an inner page
+        first = int.from_bytes(page[12:14], "big")
+        for cell in range(int.from_bytes(page[3:5], "big")):
+            at = int.from_bytes(page[12 + 2 * cell : 14 + 2 * cell], "big")
+            page[at : at + 4] = page[first : first + 4]
+        file.write_bytes(data)
+        frames, problem = read(file)
+        assert len(frames) < 400
+        assert "is damaged" in problem
+
+    def test_a_topic_that_is_no_text_is_left_out(self, tmp_path):
+        folder = bag_files.write_rosbag2(tmp_path / "drive", bag_files.images(2), storage=StoragePlugin.SQLITE3)
+        file = bag_files.storage_file(folder)
+        with closing(sqlite3.connect(file)) as database, database:
+            database.execute("INSERT INTO topics SELECT 77, x'00ff', type, 'cdr', '', '' FROM topics")
+        assert numbers(read(file)[0]) == [0, 1]
+
+    def test_a_file_that_unpacks_without_end(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("RE2PIX_MAX_UNPACKED_BYTES", str(50 << 20))
+        file = tmp_path / "drive.mcap.zstd"
+        file.write_bytes(zstandard.compress(bytes(200 << 20)))
+        with pytest.raises(BagError, match="unpacks to too much, the limit is 50 MiB: set RE2PIX_MAX_UNPACKED_BYTES"):
+            open_recording(file)
+
     def test_frames_come_one_by_one(self, tmp_path):
         big = bag_files.image(0, 640, 480)
         path = bag_files.write_rosbag2(tmp_path / "drive", [(CAMERA, received(n), big) for n in range(40)])
@@ -138,3 +256,20 @@ class TestNothingInABagIsTrusted:
             tracemalloc.stop()
         assert count == 40
         assert peak < 12 * size
+
+
+def with_chunk(folder: Path, packed: bytes, size: int) -> Path:
+    """A file of two frames, with another chunk after them."""
+    return with_record(
+        folder, 6, struct.pack("<QQQII", 0, 0, size, 0, 4) + b"zstd" + struct.pack("<Q", len(packed)) + packed
+    )
+
+
+def with_record(folder: Path, opcode: int, content: bytes) -> Path:
+    """A file of two frames, with another record after them."""
+    payloads = [bag_files.serialized(bag_files.image(number)) for number in range(2)]
+    file = bag_files.write_bare_mcap(folder / "a.mcap", payloads, use_chunking=False)
+    whole = file.read_bytes()
+    data_end = whole.rindex(b"\x0f" + struct.pack("<Q", 4))
+    file.write_bytes(whole[:data_end] + struct.pack("<BQ", opcode, len(content)) + content + whole[data_end:])
+    return file

@@ -1,5 +1,6 @@
 """The node's life cycle, over its services, as `ros2 lifecycle` and a manager use them."""
 
+import contextlib
 import shutil
 import signal
 import time
@@ -104,6 +105,20 @@ def test_signals_end_it_while_a_bundle_loads(
         client.call_async(ChangeState.Request(transition=Transition(label="configure")))
         assert listener.wait(lambda: listener.status.get("state") == "configuring", READY)
         end(process, which)
+    deadline = time.monotonic() + 20  # a child that has just been started ends when it looks for its parent
+    while time.monotonic() < deadline and trials_of(tmp_path):
+        time.sleep(0.1)
+    assert not trials_of(tmp_path)
+
+
+def trials_of(folder: Path) -> list[str]:
+    """The processes that try a bundle for a node with this folder in its environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"trial_child" in (process / "cmdline").read_bytes():
+                found += [process.name] * (str(folder).encode() in (process / "environ").read_bytes())
+    return found
 
 
 def end(process, which: signal.Signals) -> None:
