@@ -2,9 +2,12 @@
 
 import struct
 import zipfile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from re2pix_node.common.limits import ZIP_DIRECTORY
+import numpy as np
+from numpy.typing import NDArray
+
+from re2pix_node.common.limits import ZIP_DIRECTORY, Limit
 
 _END = 22  # bytes of the end record of an archive without a comment
 _LOCATOR = 20  # bytes of the record before it in large archives, which says where the large end record is
@@ -20,6 +23,17 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
     if len(set(names)) < len(names):
         raise zipfile.BadZipFile("two of its files have the same name")
     return archive
+
+
+def load_arrays(file: BinaryIO, limit: Limit) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file, without objects; zipfile.BadZipFile if they unpack to more than the limit."""
+    with open_archive(file) as archive:
+        size = sum(info.file_size for info in archive.infolist())
+    if size > limit.value:
+        raise zipfile.BadZipFile(f"it unpacks to {limit.amount(size)}, {limit}")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _directory_size(file: BinaryIO) -> int:

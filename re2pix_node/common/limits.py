@@ -52,7 +52,8 @@ CHECKPOINT_BYTES = Limit("RE2PIX_MAX_CHECKPOINT_BYTES", 32 * GIB, "bytes", "a ch
 PICKLE_BYTES = Limit("RE2PIX_MAX_PICKLE_BYTES", 64 * MIB, "bytes", "the description of the tensors in a checkpoint")
 PICKLE_PARTS = Limit("RE2PIX_MAX_PICKLE_PARTS", 5_000_000, "parts", "the values in a checkpoint")
 PIXELS = Limit("RE2PIX_MAX_PIXELS", 50_000_000, "pixels", "a picture, read from its header before it is decoded")
-LABEL_BYTES = Limit("RE2PIX_MAX_LABEL_BYTES", 16 * GIB, "bytes", "unpacked labels of footage")
+ARRAY_BYTES = Limit("RE2PIX_MAX_ARRAY_BYTES", 4 * GIB, "bytes", "unpacked arrays of a run or of exact drives")
+IMAGE_BYTES = Limit("RE2PIX_MAX_IMAGE_BYTES", 256 * MIB, "bytes", "a picture or a mask of footage")
 
 LIMITS = tuple(limit for limit in globals().values() if isinstance(limit, Limit))
 

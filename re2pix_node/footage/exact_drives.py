@@ -1,5 +1,6 @@
 """Drives with everything known about them, as plain arrays in one file each: what a training that learns flow reads."""
 
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from re2pix_node.common.archives import load_arrays
+from re2pix_node.common.files import open_regular
+from re2pix_node.common.limits import ARRAY_BYTES
 from re2pix_node.errors import DataError
 
 HALF = 2  # labels, depth and instances are kept at half the size of the pictures
@@ -35,7 +39,8 @@ class ExactDrive:
     @classmethod
     def load(cls, path: Path) -> "ExactDrive":
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                return cls(**{field.name: archive[field.name] for field in fields(cls)})
-        except (OSError, ValueError, KeyError) as error:
+            with open_regular(path) as file:
+                arrays = load_arrays(file, ARRAY_BYTES)
+            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: is not an exact drive ({error}): simulate it again") from None

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 
 from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.common.files import read_file
+from re2pix_node.common.limits import IMAGE_BYTES
 from re2pix_node.errors import DataError, ImageError
 from re2pix_node.footage.clip import Clip, clip_name
 from re2pix_node.footage.dataset_yaml import DatasetSettings
@@ -114,7 +116,7 @@ class PictureFiles:
 
 def _bytes_of(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_file(file, IMAGE_BYTES)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}): check it and its permissions") from error
 

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 
 from re2pix_node.bundle.manifest import NANOSECONDS
+from re2pix_node.common.archives import open_archive
+from re2pix_node.common.files import open_regular
 from re2pix_node.errors import DataError
 from re2pix_node.footage.clip import Clip, clip_name
 from re2pix_node.footage.dataset_yaml import SETTINGS, DatasetSettings
@@ -24,6 +26,8 @@ VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi")
 _LABELS = "labels.npy"
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError, RuntimeError)
 _LARGEST = 1 << 26  # maximum pixels of a mask: a small file could otherwise unpack to all memory
+_MATROSKA = b"\x1aE\xdf\xa3"
+_MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
 _RATES_DIFFER = 0.02  # rates that differ by more than this share: labels and video do not belong together
 
 
@@ -62,6 +66,7 @@ def _stamps(path: Path, rate: float | None) -> tuple[list[int], bool]:
 
 @contextmanager
 def _video(path: Path, packets: bool = False) -> Iterator[cv2.VideoCapture]:
+    _require_container(path)
     try:
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1] if packets else [])
     except cv2.error as error:
@@ -72,6 +77,17 @@ def _video(path: Path, packets: bool = False) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
+
+
+def _require_container(path: Path) -> None:
+    """FFmpeg also reads play lists, which name other files and hosts, whatever the suffix says."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(12)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): check it and its permissions") from error
+    if start[4:8] not in _MP4_BOXES and not start.startswith(_MATROSKA) and not start.startswith(b"RIFF"):
+        raise DataError(f"{path}: is not a video that OpenCV reads: copy it again, or convert it to H.264 in MP4")
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ class _LabelFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_regular(path) as file, open_archive(file) as archive:
                 with archive.open(_LABELS) as stream:
                     self.shape, fortran, kind = _header(stream)
                 with archive.open("fps.npy") as stream:
@@ -152,7 +168,7 @@ class _LabelFile:
     def masks(self, indices: Sequence[int]) -> Generator[Mask, None, None]:
         _, height, width = self.shape
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(_LABELS) as stream:
+            with open_regular(self.path) as file, open_archive(file) as archive, archive.open(_LABELS) as stream:
                 _header(stream)
                 position = 0
                 for index in indices:
@@ -168,10 +184,10 @@ class _LabelFile:
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
-    if version not in ((1, 0), (2, 0)):
+    if version != (1, 0):  # NumPy reads headers of others whole, however long they are
         raise ValueError(f"npy format {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)  # type: ignore[no-untyped-call]
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]]
+    header = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
     return header
 
 

@@ -1,9 +1,6 @@
 """Reads checkpoints from the internet as data, never as code, and accepts them only if every tensor fits."""
 
 import argparse
-import pickle
-import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from re2pix_node.common.wording import one_line
 from re2pix_node.errors import CheckpointError
+from re2pix_node.nets.checkpoint_scan import scan_checkpoint
 
 # Lightning saves the command line of a training; all other objects except tensors are refused.
 ALLOWED = (argparse.Namespace,)
@@ -56,7 +55,8 @@ class Checkpoint:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """The tensors of a PyTorch file: a Lightning checkpoint (`state_dict`), or a bare dictionary of tensors."""
-    content = _load(path)
+    # Two thirds of a training's checkpoint belong to the optimiser, and are never read.
+    content = load_plain(path, mapped=True)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     tensors = content.get("state_dict", content)
@@ -64,6 +64,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: has no tensors in 'state_dict'")
     for name, tensor in tensors.items():
         _check_tensor(path, name, tensor)
+    _check_finite(path, tensors)
     return Checkpoint(path, dict(tensors), _settings(content))
 
 
@@ -87,27 +88,24 @@ def filled(make: Callable[[], Module], tensors: Mapping[str, Tensor], path: Path
     return module.float().eval().requires_grad_(False)
 
 
-def _load(path: Path) -> object:
+def load_plain(path: Path, mapped: bool = False) -> object:
+    """The content of a PyTorch file: tensors and plain values. CheckpointError if there is anything else in it.
+
+    With `mapped` a zip archive is mapped from the disk: the file must not change as long as the tensors are in use.
+    """
     try:
-        # A zip archive is mapped from the disk: two thirds of a training's checkpoint belong to the optimiser.
-        mapped = zipfile.is_zipfile(path)
+        mapped &= scan_checkpoint(path)
         with torch.serialization.safe_globals(list(ALLOWED)):
             content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         return content
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL\s+(\S+)", str(error))
-        if refused is None:
-            raise CheckpointError(f"{path}: is not a PyTorch checkpoint, or is damaged: download it again") from None
-        raise CheckpointError(
-            f"{path}: wants to use {_quoted(refused[1])}, which is neither a tensor nor a plain value: nothing in it "
-            "was run; do not use this file"
-        ) from None
     except Exception as error:  # a damaged archive can raise any error
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = one_line(error, 120)
         raise CheckpointError(
             f"{path}: is not a PyTorch checkpoint, or is damaged ({reason}): download it again"
         ) from None
@@ -121,8 +119,16 @@ def _check_tensor(path: Path, name: object, tensor: object) -> None:
     # Strides of zero turn one number into a tensor of any size.
     if tensor.nbytes > tensor.untyped_storage().nbytes():
         raise CheckpointError(f"{path}: {_quoted(name)} claims more numbers than the file has")
-    if not torch.isfinite(tensor).all():
-        raise CheckpointError(f"{path}: {_quoted(name)} has values that are not finite")
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+    # PyTorch lets a tensor make its storage larger than the file has it.
+    if sum(storages.values()) > path.stat().st_size:
+        raise CheckpointError(f"{path}: its tensors claim more numbers than the file has")
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {_quoted(name)} has values that are not finite")
 
 
 def _settings(content: Mapping[str, Any]) -> dict[str, Any]:

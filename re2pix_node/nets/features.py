@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.common.archives import load_arrays
+from re2pix_node.common.limits import ARRAY_BYTES
 from re2pix_node.nets.backbone import Backbone
 
 SUB = 4  # the carried picture has SUB x SUB grey pixels a cell
@@ -37,16 +39,16 @@ class FeatureBasis:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "FeatureBasis":
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            basis = cls(
-                tuple(str(layer) for layer in archive["layers"]),
-                int(archive["cell"]),
-                archive["mean"],
-                archive["std"],
-                archive["components"],
-                float(archive["scale"]),
-                float(archive["explained"]),
-            )
+        held = load_arrays(io.BytesIO(data), ARRAY_BYTES)
+        basis = cls(
+            tuple(str(layer) for layer in held["layers"]),
+            int(held["cell"]),
+            held["mean"],
+            held["std"],
+            held["components"],
+            float(held["scale"]),
+            float(held["explained"]),
+        )
         arrays = basis.mean, basis.std, basis.components
         if basis.components.ndim != 2 or any(array.shape[-1:] != basis.mean.shape for array in arrays):
             raise ValueError("its mean, std and components do not belong together")

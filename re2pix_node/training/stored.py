@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from re2pix_node.common.atomic_write import remove, write_beside
-from re2pix_node.errors import TrainingError
+from re2pix_node.errors import CheckpointError, TrainingError
+from re2pix_node.nets.checkpoints import load_plain
 
 
 def store(file: Path, content: dict[str, Any]) -> None:
@@ -24,9 +25,11 @@ def store(file: Path, content: dict[str, Any]) -> None:
 
 def read_stored(file: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive can raise any error
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        content = load_plain(file)
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{file}: it is a {type(content).__name__}")
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{file}: ")
         raise TrainingError(f"{file}: cannot be read ({reason}): restart this step with --force") from None
     return content
 

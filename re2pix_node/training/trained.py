@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from re2pix_node.common.files import read_file
+from re2pix_node.common.limits import ARRAY_BYTES
 from re2pix_node.errors import TrainingError
 from re2pix_node.footage.label_space import LabelSpace
 from re2pix_node.nets.features import FeatureBasis
@@ -18,7 +20,7 @@ from re2pix_node.training.stored import read_stored
 def read_basis(run: RunFolder) -> FeatureBasis:
     file = run.needed("pca")
     try:
-        return FeatureBasis.from_bytes(file.read_bytes())
+        return FeatureBasis.from_bytes(read_file(file, ARRAY_BYTES))
     except Exception as error:  # a damaged archive can raise any error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise TrainingError(

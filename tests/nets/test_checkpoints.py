@@ -1,5 +1,6 @@
 import argparse
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,76 @@ def test_other_files_are_one_line(tmp_path: Path) -> None:
 def test_what_is_no_set_of_tensors_is_refused(tmp_path: Path, content: object, complaint: str) -> None:
     torch.save(content, tmp_path / "a.ckpt")
     assert complaint in refusal(tmp_path / "a.ckpt")
+
+
+def doubling(levels: int) -> bytes:
+    """A list that has the list before it twice, and so on."""
+    step = b"](h\x00h\x00eq\x00"
+    return b"\x80\x02" + b"](K\x01eq\x00" + step * levels + b"."
+
+
+def growing(rounds: int) -> bytes:
+    """A list that takes itself in."""
+    return b"\x80\x02]q\x00" + b"h\x00a" * rounds + b"."
+
+
+def vast_bytearray() -> bytes:
+    return b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\xe4\x0b\x54\x02\x85R."
+
+
+def codecs() -> bytes:
+    return b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00ax\x86R."
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("pickle", "complaint"),
+    [
+        (doubling(60), "lists inside themselves, the limit is 5000000 parts: set RE2PIX_MAX_PICKLE_PARTS to raise it"),
+        (growing(60), "lists inside themselves"),
+        (vast_bytearray(), "wants to use 'builtins.bytearray'"),
+        (codecs(), "wants to use '_codecs.encode'"),
+        (b"\x80\x02X\xff\xff\xff\x7fabc.", "is not a PyTorch checkpoint"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "its pickle has STACK_GLOBAL"),
+    ],
+    ids=["doubling", "growing", "bytearray", "codecs", "too short", "protocol 4"],
+)
+def test_a_small_pickle_that_takes_all_memory_or_time_is_refused(tmp_path, zipped, pickle, complaint) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"w": torch.ones(2)}}, path, _use_new_zipfile_serialization=zipped)
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in entries.items():
+                archive.writestr(name, pickle if name.endswith("data.pkl") else data)
+    else:
+        path.write_bytes(pickle + path.read_bytes())
+    assert complaint in refusal(path)
+
+
+def test_deflated_gigabytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(50_000_000))
+    assert "its files are compressed" in refusal(path)
+
+
+def test_the_limits_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {f"w{i}": torch.ones(2) for i in range(99)}}, path)
+    for name, value in (("CHECKPOINT_BYTES", 1000), ("PICKLE_BYTES", 100), ("PICKLE_PARTS", 50)):
+        with monkeypatch.context() as patched:
+            patched.setenv(f"RE2PIX_MAX_{name}", str(value))
+            assert f"set RE2PIX_MAX_{name} to raise it" in refusal(path)
+    assert len(read_checkpoint(path).tensors) == 99
+
+
+@pytest.mark.parametrize("device", [True, False])
+def test_a_pipe_or_a_device_is_no_checkpoint(tmp_path: Path, device: bool) -> None:
+    path = tmp_path / "a.ckpt"
+    path.symlink_to("/dev/zero") if device else os.mkfifo(path)
+    assert "not a regular file, but a pipe, a socket or a device" in refusal(path)
 
 
 @pytest.mark.parametrize(
