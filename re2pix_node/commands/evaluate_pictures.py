@@ -2,9 +2,14 @@
 
 import argparse
 import importlib
+import json
+import shlex
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 from re2pix_node.commands.train import require_training
+from re2pix_node.common.atomic_write import write_beside
 from re2pix_node.errors import Re2pixError
 
 LPIPS = ("alexnet", "vgg16")
@@ -30,7 +35,17 @@ def run(options: argparse.Namespace) -> int:
     require_training()
     _check(options)
     # Imported by name, so that strict typing needs no torch.
-    importlib.import_module("re2pix_node.evaluation.render_scores").score(options)
+    scores = importlib.import_module("re2pix_node.evaluation.render_scores")
+    asked = {field.name: getattr(options, field.name) for field in fields(scores.PictureScoring)}
+    result, judged = scores.score(scores.PictureScoring(**asked))
+    print("\n".join(scores.table(result)))
+    if options.json:
+        command = shlex.join(["re2pix", *sys.argv[1:]])
+        with write_beside(options.json, replace=True) as partial:
+            text = json.dumps({"command": command, **result}, indent=1, allow_nan=False)
+            partial.write_text(f"{text}\n", encoding="utf-8")
+    if options.sheet:
+        scores.save_sheet(options.sheet, judged, options.lines)
     return 0
 
 

@@ -1,9 +1,8 @@
-"""The work of `re2pix evaluate-pictures`: from footage to a table, a file of figures, and pictures."""
+"""The work of `re2pix evaluate-pictures`: from footage to figures, a table and pictures."""
 
-import argparse
-import json
-import shlex
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from re2pix_node.common.atomic_write import write_beside
@@ -27,38 +26,52 @@ LESS = {COPY: "rendered less the newest picture", MOVED: "rendered less the newe
 SHOWN = {COPY: "now, copied", MOVED: "now, moved on", PREDICTED: "rendered"}
 
 
-def score(options: argparse.Namespace) -> None:
-    """Print the table and write the requested files; they replace those of an earlier run."""
-    fvd = FvdTally(read_i3d(options.i3d).describe) if options.i3d else None
-    lpips = Lpips(options.lpips, options.lpips_weights)
-    painter = Painter(read_run_folder(options.run_folder), options.sampling, options.guidance)
-    clips = [clip for path in options.data for clip in open_clips(path)]
+@dataclass(frozen=True)
+class PictureScoring:
+    """What to score, and by what."""
+
+    run_folder: Path
+    data: Sequence[Path]
+    every: int = 1
+    last: bool = False  # the last horizon only
+    sampling: int | None = None  # steps; None is the run's
+    guidance: float | None = None
+    lpips: str = "alexnet"
+    lpips_weights: Path | None = None
+    i3d: Path | None = None
+
+
+def score(asked: PictureScoring) -> tuple[dict[str, Any], list[PictureTally]]:
+    """The figures, and what they are computed from, clip by clip."""
+    fvd = FvdTally(read_i3d(asked.i3d).describe) if asked.i3d else None
+    lpips = Lpips(asked.lpips, asked.lpips_weights)
+    painter = Painter(read_run_folder(asked.run_folder), asked.sampling, asked.guidance)
+    clips = [clip for path in asked.data for clip in open_clips(path)]
     judged = []
     with progress_bar("rendering", "clip", len(clips)) as progress:
         for clip in clips:
             progress.set_postfix_str(clip.name, refresh=False)
-            tally = judge_clip(painter, lpips, clip, options.every, options.last, fvd)
+            tally = judge_clip(painter, lpips, clip, asked.every, asked.last, fvd)
             progress.update()
             if tally.samples:
                 judged.append(tally)
     if not judged:
         raise Re2pixError("the footage has no context with a future behind it: see docs/data.md")
     result = {
-        "command": shlex.join(["re2pix", *sys.argv[1:]]),
         "clips": len(judged),
         "samples": sum(tally.samples for tally in judged),
-        "only_last": options.last,
+        "only_last": asked.last,
         "horizons": figures([tally.horizons for tally in judged]),
     }
     if fvd is not None:
         result["fvd"] = fvd.figures()
-    print("\n".join(table(result)))
-    if options.json:
-        with write_beside(options.json, replace=True) as partial:
-            partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    if options.sheet:
-        with write_beside(options.sheet, replace=True) as partial:
-            save_picture(partial, sheet([line(tally) for tally in evenly(judged, options.lines)]))
+    return result, judged
+
+
+def save_sheet(path: Path, judged: Sequence[PictureTally], lines: int | None) -> None:
+    """Pictures of some clips, evenly chosen; None is all."""
+    with write_beside(path, replace=True) as partial:
+        save_picture(partial, sheet([line(tally) for tally in evenly(judged, lines)]))
 
 
 def table(result: dict[str, Any]) -> list[str]:
