@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pictures, labels = folder / f"piece{piece}" / "images", folder / f"piece{piece}" / "labels"
         pictures.mkdir(parents=True)
         labels.mkdir()
-        for i in range(28):
+        for i in range(23):
             frame = drive.frame(3.0 * piece + i / RATE, 256, 128)
             cv2.imwrite(str(pictures / f"{i:04}.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
             cv2.imwrite(str(labels / f"{i:04}.png"), street_labels(frame))
