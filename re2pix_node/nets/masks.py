@@ -1,5 +1,6 @@
 """The end of every head inside a graph: from logits or probabilities to masks."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,8 @@ class Masks(nn.Module):
 
     def __init__(self, ids: Sequence[int], size: tuple[int, int], temperatures: Sequence[float] = (1.0,)) -> None:
         super().__init__()
+        if not all(0 < temperature < math.inf for temperature in temperatures):
+            raise ValueError(f"temperatures must be above 0 and finite, are {list(temperatures)}")
         self.size = size
         self.register_buffer("temperatures", torch.tensor(temperatures).view(-1, 1, 1, 1), persistent=False)
         self.ids_are_indices = list(ids) == list(range(len(ids)))

@@ -117,7 +117,14 @@ class HeadTask:
 
 
 def best_temperature(logits: Tensor, true: Tensor) -> float:
-    """The temperature with the least negative log-likelihood of the truth, which is convex in 1 / temperature."""
+    """The temperature with the least negative log-likelihood of the truth, which is convex in 1 / temperature.
+
+    It is 1 without labelled pixels. TrainingError if the logits are not finite.
+    """
+    if not len(true):
+        return 1.0
+    if not torch.isfinite(logits).all():
+        raise TrainingError("the head gives logits with NaN or infinity: train it again, with a lower learning rate")
     hit = logits.gather(1, true[:, None])[:, 0].mean()
     low, high = -4.0, 4.0  # of log(1 / temperature)
     for _ in range(30):

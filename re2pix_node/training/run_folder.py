@@ -1,16 +1,19 @@
 """The folder of a run: its YAML and the results of each training step. A stopped step continues from there."""
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from re2pix_node.common.atomic_write import remove, write_beside
+from re2pix_node.common.files import open_regular
 from re2pix_node.errors import TrainingError
 from re2pix_node.training.run_file import RunFile, differences, read_run_file, run_text
 
 RUN = "run.yaml"
 STEPS = ("pca", "forecaster", "head", "vae", "renderer", "finisher")
+BACKBONE = "backbone.sha256"  # of the file of weights, whose path may change
 BASIS = "basis.npz"
 WEIGHTS = "weights.pt"
 RESULTS = {"pca": BASIS, **{step: f"{step}/{WEIGHTS}" for step in STEPS if step != "pca"}}
@@ -81,6 +84,7 @@ def start_run(step: str, yaml: Path, folder: Path, force: bool = False) -> RunFo
                 remove(folder / name)
     if old.is_file():
         _refuse_mixing(run, yaml, read_run_file(old))
+    _note_backbone(run)
     with write_beside(old, replace=True) as partial:
         partial.write_text(run_text(spec), encoding="utf-8")
     if spec.base:
@@ -92,7 +96,44 @@ def read_run_folder(folder: Path) -> RunFolder:
     """Read the run in a folder that `start_run` has made."""
     if not (folder / RUN).is_file():
         raise TrainingError(f"{folder}: is not a run, it has no {RUN}: give the folder that re2pix train wrote to (-o)")
-    return RunFolder(folder, read_run_file(folder / RUN))
+    run = RunFolder(folder, read_run_file(folder / RUN))
+    _refuse_other_backbone(run, _sha256_of_backbone(run))
+    return run
+
+
+def _note_backbone(run: RunFolder) -> None:
+    """Note which weights the steps of this run use; TrainingError if a step, also of the base, has used others."""
+    found = _sha256_of_backbone(run)
+    if run.spec.base:
+        _refuse_other_backbone(RunFolder(Path(run.spec.base), run.spec), found)
+    if any((run.path / name).exists() for step in STEPS for name in LEAVES[step]):
+        _refuse_other_backbone(run, found)
+    if found:
+        with write_beside(run.path / BACKBONE, replace=True) as partial:
+            partial.write_text(f"{found}\n")
+
+
+def _refuse_other_backbone(run: RunFolder, found: str) -> None:
+    file = run.path / BACKBONE
+    noted = file.read_text().strip() if file.is_file() else ""
+    if found and noted and found != noted:
+        raise TrainingError(
+            f"{run.spec.backbone.weights}: is not the file that the steps in {run.path} have used (sha256 "
+            f"{found[:12]}..., not {noted[:12]}...): give that file, choose another folder, or restart all steps with "
+            "--force"
+        )
+
+
+def _sha256_of_backbone(run: RunFolder) -> str:
+    """Empty if there is no such file, which the step that needs it reports."""
+    digest = hashlib.sha256()
+    try:
+        with open_regular(Path(run.spec.backbone.weights)) as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def _refuse_mixing(run: RunFolder, yaml: Path, before: RunFile) -> None:

@@ -1,5 +1,6 @@
 """Reads the results of pca, head and forecaster from the folder of a run."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -36,8 +37,11 @@ def read_head(run: RunFolder) -> tuple[nn.Module, LabelSpace, float]:
         space = LabelSpace(tuple(content["ids"]), tuple(content["names"]))
         head = light_head(run.spec, len(space.ids))
         head.load_state_dict(content["model"])
-        return head.eval().requires_grad_(False), space, float(content["temperature"])
-    except (KeyError, RuntimeError) as error:
+        temperature = float(content["temperature"])
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"its temperature is {temperature:g}, which must be above 0 and finite")
+        return head.eval().requires_grad_(False), space, temperature
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TrainingError(f"{file}: does not fit this run ({' '.join(str(error).split())[:200]})") from None
 
 

@@ -126,6 +126,38 @@ class Wrong:
         return np.zeros(1).__reduce__()[0], (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        (np.dtype(object), "it has an array of the type 'O8', which is not of numbers"),
+        (np.dtype([("a", object)]), "which is not of numbers"),
+        (np.dtype("M8[s]"), "which is not of numbers"),
+        (np.dtype("U3"), "which is not of numbers"),
+    ],
+)
+def test_an_array_of_anything_but_numbers_is_refused(tmp_path: Path, kind: np.dtype, complaint: str) -> None:
+    (tmp_path / "w.ckpt").write_bytes(pickle.dumps({"AlexNet_0": np.zeros(3, kind)}))
+    with pytest.raises(Re2pixError) as caught:
+        Lpips("alexnet", tmp_path / "w.ckpt")
+    assert complaint in str(caught.value)
+
+
+class ForgedType:
+    """A type of 8 bytes of numbers that turns into one with an object in it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        field = {"a": (np.dtype("f8"), 0)}  # in an attack an object, whose address is then in the file
+        return np.dtype, ("f8", False, True), (3, "<", None, ("a",), field, 8, 8, 16)
+
+
+def test_a_forged_type_does_not_turn_addresses_into_objects(tmp_path: Path) -> None:
+    rebuild, arguments, state = np.zeros(1).__reduce__()
+    forged = type("Forged", (), {"__reduce__": lambda _: (rebuild, arguments, (*state[:2], ForgedType(), *state[3:]))})
+    (tmp_path / "w.ckpt").write_bytes(pickle.dumps({"AlexNet_0": forged()}))
+    with pytest.raises(Re2pixError, match=r"LPIPS weights cannot be read \(it has an array of a forged type\)"):
+        Lpips("alexnet", tmp_path / "w.ckpt")
+
+
 def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
     whole = write_weights(tmp_path / "w.ckpt", "alexnet").read_bytes()
     for damaged in (b"", whole[:1000], b"rubbish", pickle.dumps({"AlexNet_0": Wrong()})):

@@ -36,6 +36,18 @@ def test_beating_needs_all_three_scores_beyond_doubt() -> None:
     assert "worse in SmoothL1" in verdict("copy", worse, 0.18)
 
 
+def test_a_score_without_an_interval_is_not_beyond_doubt_beside_one_with_it() -> None:
+    mixed = judged(
+        {
+            "smooth_l1": resampled(-0.02, 0.01),
+            "miou": resampled(0.05, 0.02),
+            "changed_accuracy": np.array([0.1, *np.full(999, np.nan)]),
+        }
+    )
+    assert not mixed["beats"]
+    assert "measured without an interval in accuracy on changed pixels" in verdict("copy", mixed, 0.18)
+
+
 def test_what_was_not_measured_wins_nothing() -> None:
     nothing = judged(dict.fromkeys(("smooth_l1", "miou", "changed_accuracy"), np.array([np.nan])))
     assert not nothing["beats"]

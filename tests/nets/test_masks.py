@@ -64,3 +64,9 @@ def test_a_power_reduces_the_confidence_of_chances() -> None:
     labels, confidence = ChanceMasks((1, 2), [1.0, 2.0])(chances, torch.zeros(2, 1, 1, 2))
     assert labels.tolist() == [[[0, 0]], [[1, 1]]]
     assert confidence.tolist() == [[[128, 230]], [[163, 207]]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
+def test_a_temperature_is_above_zero_and_finite(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperatures must be above 0 and finite"):
+        Masks([0, 1], (2, 2), [1.0, temperature])

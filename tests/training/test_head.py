@@ -22,6 +22,15 @@ def test_the_temperature_undoes_boasting(boast: float) -> None:
     assert best_temperature(logits * boast, true) == pytest.approx(boast, rel=0.05)
 
 
+def test_without_labels_the_temperature_changes_nothing() -> None:
+    assert best_temperature(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)) == 1
+
+
+def test_a_temperature_for_nan_is_refused() -> None:
+    with pytest.raises(TrainingError, match="logits with NaN or infinity"):
+        best_temperature(torch.full((5, 3), float("nan")), torch.zeros(5, dtype=torch.int64))
+
+
 def test_a_temperature_exists_even_for_a_head_that_is_never_wrong() -> None:
     logits = torch.eye(3)[torch.arange(300) % 3] * 5
     assert 0.01 < best_temperature(logits, torch.arange(300) % 3) < 0.5

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from re2pix_node.errors import TrainingError
-from re2pix_node.training.run_file import differences, read_run_file, run_text
+from re2pix_node.training.run_file import INHERITED, differences, read_run_file, run_text
 from re2pix_node.training.run_folder import RESULTS, STEPS, read_run_folder, start_run
 from tests.support.made_runs import run_fields, write_run
 
@@ -96,6 +96,41 @@ def test_a_field_that_a_step_went_by_must_not_change(tmp_path: Path) -> None:
     assert result.is_file()
     start_run("pca", other, tmp_path / "out", force=True)
     assert not result.exists()
+
+
+def test_other_weights_of_the_backbone_are_refused(tmp_path: Path) -> None:
+    weights, moved = tmp_path / "weights.pt", tmp_path / "moved.pt"
+    weights.write_bytes(b"first")
+    yaml_file = write_run(tmp_path / "run.yaml", **changed(backbone={"weights": str(weights)}))
+    start_run("pca", yaml_file, tmp_path / "out")
+    weights.write_bytes(b"second")
+    start_run("pca", yaml_file, tmp_path / "out")  # no step has used the first
+    result = leave(tmp_path / "out", "pca")
+    weights.rename(moved)
+    start_run("head", write_run(tmp_path / "m.yaml", **changed(backbone={"weights": str(moved)})), tmp_path / "out")
+    moved.write_bytes(b"first")
+    complaint = r"moved\.pt: is not the file that the steps in .*out have used \(sha256 [0-9a-f]{12}\.\.\., not"
+    with pytest.raises(TrainingError, match=complaint):
+        read_run_folder(tmp_path / "out")
+    with pytest.raises(TrainingError, match=complaint):
+        start_run("head", tmp_path / "m.yaml", tmp_path / "out")
+    assert result.is_file()
+    start_run("pca", tmp_path / "m.yaml", tmp_path / "out", force=True)
+    assert not result.exists()
+
+
+def test_weights_that_are_not_those_of_the_base_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"first")
+    given = changed(backbone={"weights": str(weights)})
+    base = start_run("pca", write_run(tmp_path / "run.yaml", **given), tmp_path / "base")
+    leave(base.path, "pca")
+    weights.write_bytes(b"second")
+    own = {name: value for name, value in run_fields().items() if name not in INHERITED}
+    new = tmp_path / "new.yaml"
+    new.write_text(yaml.safe_dump({**own, "base": str(base.path)}))
+    with pytest.raises(TrainingError, match=r"is not the file that the steps in .*base have used"):
+        start_run("head", new, tmp_path / "out")
 
 
 def test_other_fields_may_change_and_force_touches_one_step(tmp_path: Path) -> None:
