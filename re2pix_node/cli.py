@@ -3,10 +3,14 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from re2pix_node import __version__
+from re2pix_node.common.address_space import require_address_space
+from re2pix_node.common.ending import DEBUG, AskedToEndError, report, stopped_by_signals
+from re2pix_node.common.wording import printable
 from re2pix_node.errors import BAD_INPUT, Re2pixError
 
 # Each module has add_arguments(parser) and run(options) -> exit code. Only the requested one is imported, so that
@@ -40,29 +44,38 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. A fault in its input gives one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--debug"]:
+        os.environ[DEBUG] = "1"
+        words = words[1:]
     command = words[0] if words else ""
     try:
-        options = _parser(command).parse_args(words)
-        code = int(options.run(options))
-        sys.stdout.flush()
-        return code
+        with stopped_by_signals():
+            if command != "doctor":  # which says what is wrong with this machine
+                require_address_space()
+            options = _parser(command).parse_args(words)
+            code = int(options.run(options))
+            sys.stdout.flush()
+            return code
     except Re2pixError as error:
-        print(f"re2pix {command}: {error}", file=sys.stderr)
+        print(f"re2pix {command}: {printable(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except ModuleNotFoundError as error:
         print(f"re2pix {command}: needs {error.name}, which is not installed: run re2pix doctor", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"re2pix {command}: stopped", file=sys.stderr)
-        return 130
+        return 128 + (stop.number if isinstance(stop, AskedToEndError) else signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output has closed it, as `head` does. Buffered output must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        return report(f"re2pix {command}", error)
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("re2pix", description="Forecasts what a vehicle's camera is about to see.")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks; the first word")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module_name, summary) in COMMANDS.items():

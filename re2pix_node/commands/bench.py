@@ -13,7 +13,7 @@ from re2pix_node.bench.official import SIZES, official_bundle
 from re2pix_node.bench.table import bench_table
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_argument, add_threads_argument
-from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.atomic_write import require_place, write_beside
 from re2pix_node.engines.registry import PRECISIONS, engine_names
 from re2pix_node.errors import Re2pixError
 
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.runs < 1:
         raise Re2pixError(f"--runs must be at least 1, is {options.runs}")
-    if options.json and not options.json.absolute().parent.is_dir():  # say so now, not after minutes
-        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: create it first")
+    if options.json:
+        require_place(options.json)
     threads = options.threads or len(os.sched_getaffinity(0))
     plan = BenchPlan(options.engine, options.precision, threads, options.runs)
     bundles = [read_bundle(options.bundle), *(official_bundle(size) for size in options.official)]

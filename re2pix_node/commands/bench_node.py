@@ -8,7 +8,7 @@ from pathlib import Path
 
 from re2pix_node.bundle.locate import bundle_folder
 from re2pix_node.commands.arguments import add_bundle_arguments, model_choice
-from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.atomic_write import require_place, write_beside
 from re2pix_node.common.cpu import cpu_model
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness import render_bench
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
         raise Re2pixError(f"--seconds must be above 0 and --frames at least {ROUNDS}")
     if options.render is not None and not 0 < options.render <= 60:
         raise Re2pixError(f"--render must lie above 0 and up to 60 Hz, is {options.render:g}")
-    if options.json and not options.json.parent.is_dir():
-        raise Re2pixError(f"{options.json}: the folder {options.json.parent} does not exist: create it first")
+    if options.json:
+        require_place(options.json)
     model = model_choice(options)
     with open_recording(options.drive) as recording:
         camera = recording.camera(options.topic)

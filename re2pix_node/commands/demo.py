@@ -5,6 +5,7 @@ from pathlib import Path
 
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_arguments, model_choice
+from re2pix_node.common.atomic_write import require_place
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness.demo import count_frames, play, table, write_pictures
 from re2pix_node.recordings.reader import frame_rate, open_recording
@@ -19,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    options.out.mkdir(parents=True, exist_ok=True)
+    require_place(options.out / "demo.webm")
     bundle = read_bundle(options.bundle)
     with open_recording(options.drive) as recording:
         camera = recording.camera(options.topic)
@@ -26,7 +29,6 @@ def run(options: argparse.Namespace) -> int:
         frames = count_frames(recording, camera, options.seconds)
         if frames < 2:
             raise Re2pixError(f"{options.drive}: has {frames} frames, a demo needs a drive of some seconds")
-        options.out.mkdir(parents=True, exist_ok=True)
         print(f"playing {frames} frames of {options.drive} at {rate:.1f} Hz through the node", flush=True)
         seen = play(model_choice(options), options.drive, camera, frames, frames / rate)
         print(f"{table(seen)}\ndrawing the video", flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from re2pix_node.commands.arguments import add_bundle_arguments
+from re2pix_node.common.atomic_write import require_place
 from re2pix_node.errors import Re2pixError
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def _check(options: argparse.Namespace) -> tuple[str, ...]:
     if options.fit and options.fit not in FITS:
         raise Re2pixError(f"there is no fit '{options.fit}': choose one of {', '.join(FITS)}")
     for path in filter(None, (options.json, options.report)):
-        if not path.parent.is_dir():
-            raise Re2pixError(f"{path}: the folder {path.parent} does not exist: create it first")
+        require_place(path)
     if options.report:
         import re2pix_node.evaluation.plots  # noqa: F401  # says now, not at the end, if matplotlib is missing
     twice = {path.resolve() for path in options.data} & {path.resolve() for path in options.ridge_data}

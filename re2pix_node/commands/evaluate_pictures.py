@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from re2pix_node.commands.train import require_training
-from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.atomic_write import require_place, write_beside
 from re2pix_node.errors import Re2pixError
 
 LPIPS = ("alexnet", "vgg16")
@@ -58,7 +58,6 @@ def _check(options: argparse.Namespace) -> None:
     if options.i3d and options.last:
         raise Re2pixError("--i3d scores videos, of all horizons: leave --last or --i3d out")
     for path in filter(None, (options.json, options.sheet)):
-        if not path.parent.is_dir():
-            raise Re2pixError(f"{path}: the folder {path.parent} does not exist: create it first")
+        require_place(path)
     if options.sheet and options.sheet.suffix.lower() not in SHEETS:
         raise Re2pixError(f"{options.sheet}: a sheet must end in one of {' '.join(SHEETS)}")

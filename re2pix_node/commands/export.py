@@ -6,6 +6,7 @@ from pathlib import Path
 
 from re2pix_node.commands.arguments import add_bundle_argument
 from re2pix_node.commands.train import require_training
+from re2pix_node.common.atomic_write import require_place
 from re2pix_node.errors import Re2pixError
 
 
@@ -24,11 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     require_training()
-    # Say so now, not after a minute of work.
-    if options.output.exists() and not options.force:
-        raise Re2pixError(f"{options.output}: exists already: choose another name, or replace it with --force")
-    if not options.output.absolute().parent.is_dir():
-        raise Re2pixError(f"{options.output}: the folder {options.output.parent} does not exist: create it first")
+    require_place(options.output, options.force)
     if options.pack:
         return _export_packed(options)
     # Imported by name, so that strict typing needs no torch.

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
+from re2pix_node.common.atomic_write import require_place
 from re2pix_node.errors import Re2pixError
 
 NEEDED = ("torch", "onnx", "onnxscript")
@@ -28,11 +29,7 @@ def run(options: argparse.Namespace) -> int:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise Re2pixError(f"needs {', '.join(missing)}, which the node does not: pip install {' '.join(missing)}")
-    # Say so now, not after minutes of work.
-    if options.output.exists() and not options.force:
-        raise Re2pixError(f"{options.output}: exists already: choose another name, or replace it with --force")
-    if not options.output.absolute().parent.is_dir():
-        raise Re2pixError(f"{options.output}: the folder {options.output.parent} does not exist: create it first")
+    require_place(options.output, options.force)
     # Imported by name, so that `--help` and strict typing need no torch.
     importer = importlib.import_module("re2pix_node.nets.dino_foresight.bundle")
     name = options.name or options.output.name

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if not options.rate > 0:
         raise Re2pixError(f"--rate must be above 0, is {options.rate:g}")
+    if options.frames < 0:
+        raise Re2pixError(f"--frames must be 0, for all of them, or more, is {options.frames}")
     if options.clock and options.restamp:
         raise Re2pixError("--clock publishes the time of the recording, --restamp uses the present: choose one of them")
     end_on_signals()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_arguments
+from re2pix_node.common.atomic_write import require_place
 from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import Re2pixError
 from re2pix_node.pipeline.outputs import output_names, published_kinds
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     for kind in kinds or ():
         if kind not in published_kinds():
             raise Re2pixError(f"there is no output '{kind}': choose from {', '.join(published_kinds())}")
+    for path in filter(None, (options.output, options.video)):
+        require_place(path, options.force)
     bundle = read_bundle(options.bundle)
     for kind in kinds or ():
         if not output_names(bundle, [kind]):

@@ -9,18 +9,35 @@ from pathlib import Path
 from re2pix_node.errors import Re2pixError
 
 
+def require_place(path: Path, replace: bool = True, error: type[Re2pixError] = Re2pixError) -> None:
+    """Refuse a place where nothing can be written: call it before the work whose result goes there."""
+    try:
+        if path.exists() and not replace:
+            raise error(f"{path}: exists already: choose another name, or replace it with --force")
+        if not path.absolute().parent.is_dir():
+            raise error(f"{path}: the folder {path.parent} does not exist: create it first")
+        partial = _partial(path)
+        partial.touch()
+        partial.unlink()
+    except OSError as fault:
+        raise error(f"{path}: cannot be written ({fault.strerror}): choose another place") from None
+    except ValueError:
+        raise error(f"{path}: is not a name of a file: choose another place") from None
+
+
+def _partial(path: Path) -> Path:
+    # Keep the suffix: some writers choose the format by it.
+    return path.with_name(f".partial-{os.getpid()}-{path.name}")
+
+
 @contextmanager
 def write_beside(path: Path, replace: bool = False, error: type[Re2pixError] = Re2pixError) -> Iterator[Path]:
     """Give a temporary path for a file or a folder; it replaces `path` if the block ends without an error.
 
     If the block fails, the temporary path is removed and `path` stays unchanged.
     """
-    if path.exists() and not replace:
-        raise error(f"{path}: exists already: choose another name, or replace it with --force")
-    if not path.parent.is_dir():
-        raise error(f"{path}: the folder {path.parent} does not exist: create it first")
-    # Keep the suffix: some writers choose the format by it.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    require_place(path, replace, error)
+    partial = _partial(path)
     try:
         yield partial
         _take_place(partial, path)

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from re2pix_node.common.limits import PIXELS
 from re2pix_node.errors import ImageError, Re2pixError
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording
@@ -60,10 +61,13 @@ class CameraFrames:
 
 def parse_size(text: str) -> tuple[int, int]:
     """1920x1080 as (1920, 1080)."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    sides = text.split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 10 and int(side) for side in sides):
         raise Re2pixError(f"the size '{text}' is not understood: write width and height, as in 1920x1080")
-    return int(width), int(height)
+    width, height = map(int, sides)
+    if width * height > PIXELS.value:
+        raise Re2pixError(f"the size {text} is too large: {PIXELS}")
+    return width, height
 
 
 def _fields(frame: BagFrame, form: Form) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from re2pix_node.errors import BAD_INPUT
+from re2pix_node.common.address_space import require_address_space
+from re2pix_node.common.ending import report
+from re2pix_node.errors import BAD_INPUT, Re2pixError
 
 _MENDS = {
     "re2pix_msgs": "link re2pix_node/ros2_ws/src/re2pix_msgs into src, build again and source install/setup.bash",
@@ -12,6 +14,7 @@ _MENDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
+        require_address_space()
         from re2pix_node.ros import node
     except ModuleNotFoundError as absent:
         missing = (absent.name or "").partition(".")[0]
@@ -20,6 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mend = _MENDS.get(missing, "re2pix doctor has the command that adds it")
         print(f"re2pix_node: the module {missing} is missing: {mend}", file=sys.stderr)
         return BAD_INPUT
+    except Re2pixError as error:
+        print(f"re2pix_node: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except Exception as error:
+        return report("re2pix_node", error)
     return node.main(arguments)
 
 

@@ -16,6 +16,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from re2pix_node.common.ending import report
 from re2pix_node.common.wording import described, one_line
 from re2pix_node.engines.session import engine_title
 from re2pix_node.errors import BAD_INPUT, Re2pixError
@@ -324,6 +325,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"re2pix_node: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     node, code = None, 0
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not if it is ignored, as by nohup
+        # As Ctrl-C, which rclpy handles: without this, closing a terminal would leave shared memory behind.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         node = Re2pixNode()
         node.spin()
@@ -332,16 +336,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Re2pixError as error:
         print(f"re2pix_node: {error}", file=sys.stderr)
         code = BAD_INPUT
-    except Exception:
+    except Exception as error:
         # A signal shuts ROS down while a callback may still be running, for example in publish() or in a transition.
         if rclpy.ok():
-            raise
+            code = report("re2pix_node", error)
     return _end(node, code)
 
 
 def _end(node: Re2pixNode | None, code: int) -> int:
     # The node is ending: a second Ctrl-C must not interrupt that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     done = node is None or node.stop()
     if node:
         node.destroy_node()  # this also frees the node's shared memory

@@ -90,6 +90,12 @@ def test_signals_end_it_in_every_state(tiny: Bundle, listener: Listener, state: 
         end(process, which)
 
 
+def test_a_terminal_that_closes_ends_it(tiny: Bundle, listener: Listener) -> None:
+    with running_node(listener.namespace, bundle=tiny.path) as process:
+        assert listener.wait(lambda: listener.status.get("state") == "active", READY)
+        end(process, signal.SIGHUP)
+
+
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_while_a_bundle_loads(
     tiny: Bundle, listener: Listener, tmp_path: Path, which: signal.Signals, monkeypatch: pytest.MonkeyPatch
