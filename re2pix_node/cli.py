@@ -1,6 +1,7 @@
 """The `re2pix` command."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from re2pix_node import __version__
 from re2pix_node.common.address_space import require_address_space
 from re2pix_node.common.ending import DEBUG, AskedToEndError, report, stopped_by_signals
-from re2pix_node.common.wording import printable
+from re2pix_node.common.wording import PrintableStream, printable
 from re2pix_node.errors import BAD_INPUT, Re2pixError
 
 # Each module has add_arguments(parser) and run(options) -> exit code. Only the requested one is imported, so that
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = words[1:]
     command = words[0] if words else ""
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), contextlib.redirect_stdout(PrintableStream(sys.stdout)):
             if command != "doctor":  # which says what is wrong with this machine
                 require_address_space()
             options = _parser(command).parse_args(words)

@@ -6,6 +6,7 @@ import os
 from re2pix_node.bundle.locate import bundle_folder
 from re2pix_node.bundle.reader import Bundle, read_bundle, render_signature, signatures
 from re2pix_node.commands.arguments import add_threads_argument
+from re2pix_node.common.wording import one_line, printable
 from re2pix_node.engines.attempt import try_engine
 from re2pix_node.engines.registry import runtimes
 from re2pix_node.errors import EngineError
@@ -19,19 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     bundle = read_bundle(options.bundle)
-    print("\n".join(describe(bundle)))
+    print("\n".join(map(printable, describe(bundle))))
     threads = options.threads or len(os.sched_getaffinity(0))
     proved = 0
     for runtime in runtimes():
         try:
             precisions = runtime.precisions()
         except EngineError as error:
-            print(f"  {runtime.name}: {error}")
+            print(f"  {runtime.name}: {one_line(error)}")
             continue
         for precision in precisions:
             _, attempt = try_engine(runtime, bundle, precision, threads)
             proved += attempt.fault is None
-            print(f"  {attempt}")
+            print(f"  {printable(str(attempt))}")
     if not proved:
         raise EngineError(f"no engine of this machine reproduces {bundle.path}: the lines above say why")
     if bundle.manifest.render:
@@ -43,7 +44,7 @@ def _check_pictures(bundle: Bundle, threads: int) -> None:
     drawing = 0
     for attempt in attempts(bundle, threads):
         drawing += attempt.graph is not None
-        print(f"  pictures by {attempt}")
+        print(f"  pictures by {printable(str(attempt))}")
     if not drawing:
         raise EngineError(f"no engine of this machine draws the pictures of {bundle.path}: the lines above say why")
 

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from re2pix_node.common.wording import printable
 from re2pix_node.errors import Re2pixError
 from re2pix_node.harness.player import Pace, Player, end_on_signals, open_lines
 from re2pix_node.recordings.camera_frames import ENCODINGS, CameraFrames, Form, parse_size
@@ -46,6 +47,6 @@ def run(options: argparse.Namespace) -> int:
         with contextlib.suppress(KeyboardInterrupt):  # the usual way to end --loop
             player.play(frames)
     if recording.problem:
-        print(f"re2pix play: {recording.problem}", file=sys.stderr)
+        print(f"re2pix play: {printable(recording.problem)}", file=sys.stderr)
     print(json.dumps({"frames": player.sent, "undecodable": frames.undecodable, "late_s": round(player.late, 3)}))
     return 0

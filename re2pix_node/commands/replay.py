@@ -7,6 +7,7 @@ from pathlib import Path
 from re2pix_node.bundle.reader import read_bundle
 from re2pix_node.commands.arguments import add_bundle_arguments
 from re2pix_node.common.atomic_write import require_place
+from re2pix_node.common.wording import printable
 from re2pix_node.engines.session import open_engine
 from re2pix_node.errors import Re2pixError
 from re2pix_node.pipeline.outputs import output_names, published_kinds
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     job = ReplayJob(options.recording, options.output, options.topic, kinds, options.video, options.force)
     done = replay(job, bundle, engine, options.fit, progress=sys.stderr.isatty(), renderer=renderer)
     for note in done.notes:
-        print(f"re2pix replay: {note}", file=sys.stderr)
+        print(f"re2pix replay: {printable(note)}", file=sys.stderr)
     rate = done.frames / done.seconds
     print(
         f"{done.frames} frames, {done.forecasts} forecasts, {done.undecodable} undecodable; {rate:.1f} frames a second"

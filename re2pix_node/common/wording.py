@@ -1,5 +1,7 @@
 """Text from outside, as it is shown to people: errors of other libraries, names in files, topics."""
 
+from typing import Any, TextIO
+
 from re2pix_node.errors import Re2pixError
 
 LONGEST = 300  # characters of a message
@@ -8,6 +10,24 @@ LONGEST = 300  # characters of a message
 def printable(text: str) -> str:
     """The text with line breaks, terminal codes and broken characters as escapes: it cannot look like another line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class PrintableStream:
+    """A text stream in which terminal codes and broken characters come out as escapes; line breaks and tabs stay."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(text if text.isprintable() else "".join(map(_shown, text)))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _shown(character: str) -> str:
+    return character if character in "\n\t" else printable(character)
 
 
 def one_line(error: BaseException, longest: int = LONGEST) -> str:

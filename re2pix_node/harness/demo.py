@@ -24,7 +24,8 @@ from re2pix_node.harness.node_harness import READY_SECONDS, node_parameters, run
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.pipeline.messages import mask_of, ns_of, stamp_of
 from re2pix_node.pipeline.model_choice import ModelChoice
-from re2pix_node.pipeline.preview import cut, moment_caption, open_video, save_picture
+from re2pix_node.pipeline.preview import cut, moment_caption, save_picture
+from re2pix_node.pipeline.video import open_video
 from re2pix_node.recordings.reader import CameraTopic, Recording
 from re2pix_node.ros.render_worker import LOADING
 

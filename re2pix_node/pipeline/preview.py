@@ -1,9 +1,6 @@
 """Previews for people: the camera, the segmentation now and the forecasts side by side."""
 
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -126,60 +123,6 @@ def _legend(labels: LabelSpec, notes: list[str], height: int) -> Picture:
 
 def _write(picture: Picture, text: str, x: int, y: int, size: float = 0.48) -> None:
     cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
-
-
-# VP8 plays in every browser and takes 40 ms a picture to encode; MPEG-4 takes 3 ms but needs a desktop player.
-_CODECS = {".webm": "VP80", ".mp4": "mp4v"}
-
-
-class VideoWriter:
-    """Writes RGB pictures of one size as a video; the suffix of the name determines the format."""
-
-    def __init__(self, path: Path, frames_per_second: float) -> None:
-        if path.suffix not in _CODECS:
-            raise Re2pixError(f"{path}: the name of a video ends in {' or '.join(_CODECS)}")
-        self._path = path
-        self._rate = frames_per_second
-        self._writer: cv2.VideoWriter | None = None
-
-    def write(self, picture: Picture) -> None:
-        if self._writer is None:
-            size = picture.shape[1], picture.shape[0]
-            codec = cv2.VideoWriter.fourcc(*_CODECS[self._path.suffix])
-            with _quiet_stderr():
-                self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, size)
-            if not self._writer.isOpened():
-                raise Re2pixError(
-                    f"{self._path}: OpenCV cannot write this video: is there room, or try the other ending"
-                )
-        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hide a meaningless message that OpenCV prints from C: that WebM has no tag for its own codec."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-@contextmanager
-def open_video(path: Path, frames_per_second: float) -> Iterator[VideoWriter]:
-    writer = VideoWriter(path, frames_per_second)
-    try:
-        yield writer
-    finally:
-        writer.close()
 
 
 def encode_jpeg(picture: Picture) -> Picture:

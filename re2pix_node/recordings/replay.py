@@ -12,6 +12,7 @@ from tqdm import tqdm
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.common.atomic_write import write_beside
+from re2pix_node.common.quiet import Quiet
 from re2pix_node.engines.base import Engine
 from re2pix_node.errors import EngineError, ImageError, NotFiniteError, Re2pixError
 from re2pix_node.imaging.decode import decode
@@ -23,7 +24,8 @@ from re2pix_node.pipeline.messages import (
 )
 from re2pix_node.pipeline.outputs import IMAGE, output_messages, output_names, recorded_kinds
 from re2pix_node.pipeline.pipeline import Forecast, Observation, Pipeline
-from re2pix_node.pipeline.preview import Picture, VideoWriter, forecast_sheet, open_video
+from re2pix_node.pipeline.preview import Picture, forecast_sheet
+from re2pix_node.pipeline.video import VideoWriter, open_video
 from re2pix_node.recordings.message_types import bag_types
 from re2pix_node.recordings.reader import BagFrame, CameraTopic, Recording, frame_rate, open_recording
 from re2pix_node.recordings.writer import BagWriter
@@ -71,6 +73,7 @@ def replay(
     names = output_names(bundle, recorded_kinds(bundle.manifest) if job.kinds is None else job.kinds)
     start = time.perf_counter()
     frames = forecasts = undecodable = 0
+    quiet = Quiet()
     without: Counter[str] = Counter()  # frames that led to no forecast, by the reason
     with contextlib.ExitStack() as stack:
         recording = stack.enter_context(open_recording(job.recording))
@@ -84,7 +87,8 @@ def replay(
                 picture = decode(source.message)
             except ImageError as error:
                 undecodable += 1
-                bar.write(f"frame {frames} at {source.stamp / NANOSECONDS:.3f} s left out: {error}")
+                if not quiet("left out"):  # all are counted in the summary
+                    bar.write(f"frame {frames} at {source.stamp / NANOSECONDS:.3f} s left out: {error}")
                 continue
             observation = pipeline.observe(picture, source.stamp)
             forecast = observation.forecast

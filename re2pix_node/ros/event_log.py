@@ -4,6 +4,7 @@ from typing import Any
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.common.quiet import Quiet
+from re2pix_node.common.wording import printable
 from re2pix_node.pipeline.events import (
     Doubt,
     EngineFailed,
@@ -22,11 +23,30 @@ from re2pix_node.pipeline.events import (
 )
 
 
+class PrintableLogger:
+    """A logger in whose lines names from files and messages cannot look like other lines."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def info(self, message: str) -> None:
+        self._logger.info(printable(message))
+
+    def warning(self, message: str) -> None:
+        self._logger.warning(printable(message))
+
+    def error(self, message: str) -> None:
+        self._logger.error(printable(message))
+
+    def fatal(self, message: str) -> None:
+        self._logger.fatal(printable(message))
+
+
 class EventLog:
     """Writes events to a logger. Any thread may call it."""
 
     def __init__(self, logger: Any) -> None:
-        self._logger = logger
+        self._logger = PrintableLogger(logger)
         self._quiet = Quiet()
 
     def take(self, event: Event) -> None:

@@ -54,10 +54,15 @@ class FrameWorker:
         now: Callable[[], int],
         tell: Callable[[Event], None],
         lost: Callable[[str], None],
+        dropped: int = 0,
     ) -> None:
-        """`now` is the node's clock, ns. `lost` is called with the reason, from this thread, when no engine is left."""
+        """`now` is the node's clock, ns. `lost` is called with the reason, from this thread, when no engine is left.
+
+        `dropped` frames were overtaken before, by the workers of earlier activations.
+        """
         self.camera_info: Any = None  # the newest CameraInfo
         self._mailbox: Mailbox[Arrived] = Mailbox()
+        self._dropped_before = dropped
         self._live = live
         self._outputs = outputs
         self._renderer = renderer
@@ -76,6 +81,11 @@ class FrameWorker:
         self._tell(FrameReceived((self._now() - stamp_of(message.header)) / NANOSECONDS))
         if self._mailbox.put(Arrived(message, time.monotonic())):
             self._tell(Counted("frames overtaken"))
+
+    @property
+    def dropped(self) -> int:
+        """Frames since the node started that newer ones overtook."""
+        return self._dropped_before + self._mailbox.overtaken
 
     def adopt(self, settings: NodeSettings) -> None:
         """Adopt the present values of the live parameters."""
@@ -178,7 +188,7 @@ class FrameWorker:
             # A camera's clock may be slightly ahead of ours; a negative age has no meaning for a planner.
             age=max(0, self._now() - forecast.stamp),
             processing_time=round(NANOSECONDS * (begun - taken)),
-            frames_dropped=self._mailbox.overtaken,
+            frames_dropped=self.dropped,
             skill=self._live.skill(),
         )
         self._outputs.publish(forecast, made)

@@ -38,7 +38,7 @@ from re2pix_node.pipeline.live import LivePipeline
 from re2pix_node.ros import qos
 from re2pix_node.ros.declared import DeclaredParameters
 from re2pix_node.ros.diagnostics import ACTIVE, Health
-from re2pix_node.ros.event_log import EventLog
+from re2pix_node.ros.event_log import EventLog, PrintableLogger
 from re2pix_node.ros.frame_worker import FrameWorker
 from re2pix_node.ros.loading import ModelLoading
 from re2pix_node.ros.parameters import NodeSettings
@@ -60,7 +60,7 @@ class _ToRos(logging.Handler):
 
     def __init__(self, logger: Any) -> None:
         super().__init__()
-        self._logger = logger
+        self._logger = PrintableLogger(logger)
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
@@ -84,6 +84,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         self._loading: ModelLoading | None = None
         self._outputs: ForecastPublishers | None = None
         self._worker: FrameWorker | None = None
+        self._dropped = 0  # frames that newer ones overtook, in earlier activations
         self._renderer: RenderWorker | None = None  # only if the bundle can draw
         self._declared = DeclaredParameters(self, lambda: self._state == "unconfigured", self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -209,13 +210,14 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
                 self._publish_diagnostics()
         session = self._loading.result()
         self._tell(EngineServes(engine_title(session.engine), first_choice=True, instead=False))
+        logger = PrintableLogger(self.get_logger())
         for attempt in session.attempts:
             if attempt.absent:
-                self.get_logger().info(f"engine not available: {attempt}")
+                logger.info(f"engine not available: {attempt}")
             elif attempt.fault:
-                self.get_logger().warning(f"engine passed over: {attempt}")
+                logger.warning(f"engine passed over: {attempt}")
         manifest = session.bundle.manifest
-        self.get_logger().info(f"bundle {manifest.name} {manifest.version} on {session.attempts[-1]}")
+        logger.info(f"bundle {manifest.name} {manifest.version} on {session.attempts[-1]}")
         self._outputs = ForecastPublishers(self, session.bundle, settings, held)
         return True
 
@@ -244,7 +246,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
             held.callback(self._end_renderer)
         live = LivePipeline(session, settings.fit or None, settings.skill_window, self._tell)
         worker = self._worker = FrameWorker(
-            live, self._outputs, self._renderer, settings, self._now, self._tell, self._lose_engine
+            live, self._outputs, self._renderer, settings, self._now, self._tell, self._lose_engine, self._dropped
         )
         held.callback(self._end_worker)
         inputs = {
@@ -261,6 +263,7 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
         # A frame takes a moment; an engine that is being reloaded takes longer.
         while not worker.wait(0.1) and self.context.ok():
             pass
+        self._dropped = worker.dropped
         self._worker = None
 
     def _end_renderer(self) -> None:

@@ -1,12 +1,14 @@
 """Programs of ours end with one line, and leave nothing half-written."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.cli import main
@@ -54,6 +56,23 @@ def test_a_message_shows_no_terminal_codes(tmp_path: Path, capsys: pytest.Captur
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "\\x1b[2Ka\\nre2pix check: proved\\u202e" in line
+
+
+def test_a_bundle_cannot_forge_lines(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path(shutil.copytree(tiny.path, tmp_path / "copy"))
+    manifest = yaml.safe_load((copy / "bundle.yaml").read_text())
+    manifest["description"] = "fine\n  tensorrt fp16: proved\x1b[2K\u202e"
+    (copy / "bundle.yaml").write_text(yaml.safe_dump(manifest))
+    assert main(["check", str(copy), "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert ": fine\\n  tensorrt fp16: proved\\x1b[2K\\u202e\n" in said
+    assert "\n  tensorrt fp16: proved" not in said
+
+
+def test_output_shows_no_terminal_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, "run", lambda _: print("a\tb\n\x1b[31mc \udc80 \u00fc") or 0)
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out == "a\tb\n\\x1b[31mc \\udc80 \u00fc\n"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from re2pix_node.bundle.reader import Bundle
+from re2pix_node.ros.frame_worker import FrameWorker
 from re2pix_node.ros.node import Re2pixNode
 from tests.support.faulty_bundle import picture
 from tests.support.ros_node import READY, image
@@ -101,6 +102,26 @@ def test_diagnostics_begin_anew_with_each_configure(make_node: Callable[..., Re2
     assert told["forecasts published"] == "0"
     assert not [key for key in told if key.startswith(("skill", "latency", "encode"))]
     assert told["engine"].startswith("onnxruntime fp32")
+
+
+def test_dropped_frames_are_counted_from_the_start_of_the_node(
+    make_node: Callable[..., Re2pixNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node()
+    monkeypatch.setattr(FrameWorker, "_handle", lambda *_: time.sleep(0.2))
+    dropped = []
+    for start in (10**18, 2 * 10**18):
+        if start > 10**18:
+            assert node.trigger_cleanup() == SUCCESS
+        assert node.trigger_configure() == SUCCESS
+        assert node.trigger_activate() == SUCCESS
+        assert node._worker is not None
+        for i in range(4):  # at most two of them are taken
+            node._worker.put(image(picture(i / 10), start + i * 10**8))
+        dropped.append(node._worker.dropped)
+        assert node.trigger_deactivate() == SUCCESS
+    assert dropped[0] >= 2
+    assert dropped[1] >= dropped[0] + 2
 
 
 def status(node: Re2pixNode) -> dict[str, str]:
