@@ -26,12 +26,13 @@ class _OpenvinoGraph:
         model = core.read_model(data)
         if threads == 1 and _has_dynamic_shapes(model):
             raise EngineError("OpenVINO hides errors of graphs with data-dependent shapes on one thread: give it two")
+        # Before it is compiled: where the last operation does nothing, an output then has the name before it, too.
+        names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
         self._model = core.compile_model(model, "CPU", config)
         self._request = self._model.create_infer_request()
-        self.signature = Signature(
-            {port.get_any_name(): _tensor(port) for port in self._model.inputs},
-            {port.get_any_name(): _tensor(port) for port in self._model.outputs},
-        )
+        tensors = [map(_tensor, ports) for ports in (self._model.inputs, self._model.outputs)]
+        inputs, outputs = (dict(zip(*pair, strict=True)) for pair in zip(names, tensors, strict=True))
+        self.signature = Signature(inputs, outputs)
 
     def run(self, inputs: Arrays) -> Arrays:
         results = self._request.infer(inputs, share_inputs=True, share_outputs=False)

@@ -10,7 +10,7 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle, read_bundle
 from re2pix_node.engines import session
-from re2pix_node.engines.base import ForecastArrays
+from re2pix_node.engines.base import ForecastArrays, Runtime
 from re2pix_node.engines.proof import compare, prove
 from re2pix_node.engines.registry import runtimes
 from re2pix_node.engines.session import open_engine
@@ -277,3 +277,24 @@ def test_openvino_refuses_on_one_thread_what_it_would_get_wrong_unseen(tmp_path:
         open_engine(bundle, "openvino", threads=1)
     engine, _ = open_engine(bundle, "openvino", threads=2)
     assert engine.name == "openvino"
+
+
+@pytest.mark.parametrize("last", ["Cast", "Transpose", "Identity"])
+@pytest.mark.parametrize("runtime", ON_CPU, ids=lambda runtime: runtime.name)
+def test_an_output_keeps_its_name_where_its_last_operation_does_nothing(runtime: Runtime, last: str) -> None:
+    # OpenVINO folds such an operation, and the output then had two names.
+    wanted = {"Cast": {"to": onnx.TensorProto.FLOAT}, "Transpose": {"perm": [0]}, "Identity": {}}[last]
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Mul", ["x", "x"], ["squares"]),
+            onnx.helper.make_node(last, ["squares"], ["y"], **wanted),
+        ],
+        "graph",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    assert runtime.load_graph is not None
+    loaded = runtime.load_graph(model.SerializeToString(), "fp32", 2)
+    assert list(loaded.signature.outputs) == ["y"]
+    assert loaded.run({"x": np.array([2, 3], np.float32)})["y"].tolist() == [4, 9]
