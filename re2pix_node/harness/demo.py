@@ -96,6 +96,7 @@ def table(seen: Seen) -> str:
     latencies = [seen.latency(stamp) for stamp in stamps]
     seconds = (stamps[-1] - stamps[0]) / NANOSECONDS or 1.0
     lost = len(seen.sent) - int(told["frames received"])
+    skipped = f"{told['frames skipped']} skipped, {told['forecasts skipped']} not forecast from"
     overtaken, undecodable = told["frames overtaken"], told["frames undecodable"]
     inside = f"{told.get('latency p50 (ms)', '?')} / {told.get('latency p99 (ms)', '?')} ms"
     rows = {
@@ -106,7 +107,7 @@ def table(seen: Seen) -> str:
         "latency p50": f"{percentile(latencies, 0.5):.1f} ms from sending the image to receiving the forecast",
         "latency p99": f"{percentile(latencies, 0.99):.1f} ms",
         "in the node": f"{inside} (p50 / p99) from receipt of the image to forecast published",
-        "drops": f"{overtaken} overtaken, {lost} lost on the way, {undecodable} undecodable",
+        "drops": f"{overtaken} overtaken, {skipped}, {lost} lost on the way, {undecodable} undecodable",
         "skill": _skill_text([message for message, _ in seen.forecasts.values()]),
     }
     if told["renderer"]:

@@ -63,7 +63,7 @@ def keeping_up(model: ModelChoice, drive: PlayedDrive, seconds: float) -> Figure
 
 
 def keeps_up(figures: Figures) -> bool:
-    drops = figures["lost"] + figures["overtaken"] + figures["undecodable"]
+    drops = sum(figures[what] for what in ("lost", "overtaken", "skipped", "not_forecast_from", "undecodable"))
     return bool(drops == 0 and figures["p99_ms"] <= TARGET_P99)
 
 
@@ -141,6 +141,8 @@ def _figures(rig: Rig, play: Play) -> Figures:
         "received": int(told["frames received"]),
         "lost": play.sent - int(told["frames received"]),
         "overtaken": int(told["frames overtaken"]),
+        "skipped": int(told["frames skipped"]),
+        "not_forecast_from": int(told["forecasts skipped"]),
         "undecodable": int(told["frames undecodable"]),
         "without_context": int(told["frames without context"]),
         "forecasts": play.forecasts,
@@ -175,8 +177,8 @@ def _rows(row: Figures) -> dict[str, str]:
     end_to_end = f"{row['sent_to_received_p50_ms']:.1f} ({row['sent_to_received_p99_ms']:.1f})"
     return {
         "frames": f"{row['sent']} sent, {row['received']} received, {row['lost']} lost on the way",
-        "of those received": f"{row['overtaken']} overtaken, {row['undecodable']} undecodable, "
-        f"{row['without_context']} without context, {row['forecasts']} forecasts",
+        "of those received": f"{row['overtaken']} overtaken, {row['skipped']} skipped, {row['undecodable']} undecodable, "
+        f"{row['not_forecast_from']} not forecast from, {row['without_context']} without context, {row['forecasts']} forecasts",
         "receipt to published": f"{row['p50_ms']:.1f} ({row['p99_ms']:.1f})",
         "image sent, forecast received": end_to_end,
         "the node takes": f"{row['cores']:.2f} cores",

@@ -32,13 +32,13 @@ class LivePipeline:
         """Skill by horizon; the first is now; NaN where it is not measured."""
         return self._skill.values()
 
-    def observe(self, frame: NDArray[np.uint8], stamp: int, seed: int) -> Observation:
+    def observe(self, frame: NDArray[np.uint8], stamp: int, seed: int, forecasts: bool = True) -> Observation:
         """As `Pipeline.observe`. If there is a better engine, it is used after it has served this frame."""
         if frame.shape != self._shape:  # features of differently cropped frames do not match
             self._shape = frame.shape
             self._skill.forget()
         self._pipeline.seed = seed
-        observation = self._observe(frame, stamp)
+        observation = self._observe(frame, stamp, forecasts)
         if observation.arrival not in (Arrival.IN_ORDER, Arrival.REPEATED):
             self._skill.forget()
         return observation
@@ -59,10 +59,10 @@ class LivePipeline:
         self._skill.forget()
         self._tell_engine()
 
-    def _observe(self, frame: NDArray[np.uint8], stamp: int) -> Observation:
-        candidate = self.session.candidate()
+    def _observe(self, frame: NDArray[np.uint8], stamp: int, forecasts: bool) -> Observation:
+        candidate = self.session.candidate() if forecasts else None
         if candidate is None:
-            return self._pipeline.observe(frame, stamp)
+            return self._pipeline.observe(frame, stamp, forecasts)
         try:
             observation = self._pipeline.observe_with(candidate, frame, stamp)
         except Exception as error:  # any error must cost only that engine

@@ -1,33 +1,39 @@
-"""One slot between the executor, which must not wait, and the worker, which takes the newest item."""
+"""A few slots between the executor, which must not wait, and the worker."""
 
 import threading
+from collections import deque
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    def __init__(self) -> None:
+    """Items in order; one that comes when all slots are taken overtakes the oldest."""
+
+    def __init__(self, slots: int = 1) -> None:
         self._changed = threading.Condition()
-        self._item: T | None = None
+        self._items: deque[T] = deque(maxlen=slots)
         self._closed = False
-        self.overtaken = 0  # items that a newer one replaced before they were taken
+        self.overtaken = 0  # items that newer ones pushed out before they were taken
 
     def put(self, item: T) -> bool:
-        """Store an item; return whether it replaced another one that was not taken."""
+        """Store an item; return whether it overtook another one that was not taken."""
         with self._changed:
-            overtakes = self._item is not None
+            overtakes = len(self._items) == self._items.maxlen
             self.overtaken += overtakes
-            self._item = item
+            self._items.append(item)
             self._changed.notify()
             return overtakes
 
     def take(self) -> T | None:
         """Wait for an item; None after the mailbox is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._item is not None or self._closed)
-            item, self._item = self._item, None
-            return None if self._closed else item
+            self._changed.wait_for(lambda: self._items or self._closed)
+            return None if self._closed else self._items.popleft()
+
+    def holds_any(self) -> bool:
+        """Return True if an item waits."""
+        return bool(self._items)
 
     def close(self) -> None:
         with self._changed:

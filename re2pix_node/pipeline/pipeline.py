@@ -45,6 +45,7 @@ class NoForecast(Enum):
 
     REPEATED = "repeated"
     NO_CONTEXT = "no context"
+    SKIPPED = "skipped"  # none was asked for
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,11 @@ class Pipeline:
             self._engine, self._buffer, self._region = before
             raise
 
-    def observe(self, frame: NDArray[np.uint8], stamp: int) -> Observation:
+    def observe(self, frame: NDArray[np.uint8], stamp: int, forecasts: bool = True) -> Observation:
         """Take one camera frame, u8 [height, width, 3] RGB, with its `stamp` (ns).
 
-        There is no forecast for a repeated frame, or if there is no evenly spaced context yet.
+        There is no forecast for a repeated frame, if there is no evenly spaced context yet, or if `forecasts` is False:
+        then later contexts can use the frame all the same.
         """
         if self._buffer.newest == stamp:
             return Observation(stamp, Arrival.REPEATED, {}, None, None, NoForecast.REPEATED, None)
@@ -152,6 +154,8 @@ class Pipeline:
         context = self._buffer.context()
         if context is None:
             return Observation(stamp, arrival, seconds, features, None, NoForecast.NO_CONTEXT, None)
+        if not forecasts:
+            return Observation(stamp, arrival, seconds, features, None, NoForecast.SKIPPED, None)
         with _timed(seconds, "forecast"):
             forecast = self._forecast(context, features, region)
         source = PictureSource(picture, context.frames, self._engine.fetch, self.seed)

@@ -52,6 +52,8 @@ COUNTS = (
     "pictures late",
     "picture errors",
     "frames overtaken",
+    "frames skipped",
+    "forecasts skipped",
     "pictures overtaken",
     "inputs refused",
 )

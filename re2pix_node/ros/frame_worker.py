@@ -1,4 +1,4 @@
-"""The worker thread: takes the newest frame, makes a forecast, and publishes it."""
+"""The worker thread: encodes the frames that contexts need, forecasts from the newest, and publishes."""
 
 import threading
 import time
@@ -23,15 +23,23 @@ from re2pix_node.pipeline.events import (
     StagesTook,
     StampBroke,
 )
+from re2pix_node.pipeline.frame_plan import FramePlan
 from re2pix_node.pipeline.live import LivePipeline
 from re2pix_node.pipeline.mailbox import Mailbox
 from re2pix_node.pipeline.messages import Circumstances, stamp_of
-from re2pix_node.pipeline.pipeline import Forecast, NoForecast
+from re2pix_node.pipeline.pipeline import Forecast, NoForecast, timing_of
 from re2pix_node.pipeline.rate_limit import CLOCKS, RateLimit
 from re2pix_node.ros.diagnostics import TOTAL
 from re2pix_node.ros.parameters import NodeSettings
 from re2pix_node.ros.publishing import ForecastPublishers
 from re2pix_node.ros.render_worker import RenderWorker
+
+WAITING = 4  # frames that may wait: a pause of so many costs their forecasts, but no context
+MISSING = {
+    NoForecast.REPEATED: "frames repeated",
+    NoForecast.NO_CONTEXT: "frames without context",
+    NoForecast.SKIPPED: "forecasts skipped",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ class FrameWorker:
         `dropped` frames were overtaken before, by the workers of earlier activations.
         """
         self.camera_info: Any = None  # the newest CameraInfo
-        self._mailbox: Mailbox[Arrived] = Mailbox()
+        self._mailbox: Mailbox[Arrived] = Mailbox(WAITING)
+        self._plan = FramePlan(timing_of(live.session.bundle.manifest.time))
         self._dropped_before = dropped
         self._live = live
         self._outputs = outputs
@@ -78,8 +87,12 @@ class FrameWorker:
 
     def put(self, message: Any) -> None:
         """Store a received frame. The executor calls this and must not wait."""
-        self._tell(FrameReceived((self._now() - stamp_of(message.header)) / NANOSECONDS))
-        if self._mailbox.put(Arrived(message, time.monotonic())):
+        stamp = stamp_of(message.header)
+        self._tell(FrameReceived((self._now() - stamp) / NANOSECONDS))
+        unwanted = self._unwanted(stamp)
+        if unwanted:
+            self._tell(Counted(unwanted))
+        elif self._mailbox.put(Arrived(message, time.monotonic())):
             self._tell(Counted("frames overtaken"))
 
     @property
@@ -144,23 +157,22 @@ class FrameWorker:
         taken = time.monotonic()
         message, settings = arrived.message, self._settings
         stamp = stamp_of(message.header)
-        refused = self._refusal(stamp, settings)
-        if refused:
-            self._tell(Counted(refused))
+        if settings.max_age and self._now() - stamp > settings.max_age * NANOSECONDS:
+            self._tell(Counted("frames too old"))
             return
         picture = decode(message, settings.max_pixels)
         decoded = time.monotonic()
         self._compare(picture, getattr(message, "encoding", ""))
-        observation = self._live.observe(picture, stamp, settings.seed)
+        observation = self._live.observe(picture, stamp, settings.seed, self._plan.forecasts(self._mailbox.holds_any()))
+        encoded = time.monotonic() - observation.seconds.get("forecast", 0.0)
         if observation.arrival is not Arrival.IN_ORDER:
             self._tell(StampBroke(stamp, observation.arrival))
         forecast, frame_id = observation.forecast, message.header.frame_id
         seconds = {"wait": taken - arrived.at, "decode": decoded - taken, **observation.seconds}
         if forecast is not None:
             self._publish(forecast, frame_id, arrived.at, taken, seconds)
-        else:
-            repeated = observation.missing is NoForecast.REPEATED
-            self._tell(Counted("frames repeated" if repeated else "frames without context"))
+        elif observation.missing is not None:
+            self._tell(Counted(MISSING[observation.missing]))
         self._tell(StagesTook(seconds))
         # The rest is not urgent: the forecast is published.
         if self._renderer:
@@ -168,14 +180,15 @@ class FrameWorker:
         self._live.judge(observation)
         if forecast is not None:
             self._publish_views(forecast, picture, frame_id)
+        self._plan.took(encoded - taken, time.monotonic() - encoded if forecast is not None else None)
 
-    def _refusal(self, stamp: int, settings: NodeSettings) -> str:
-        """The count under which a frame is refused; empty if it is not refused."""
+    def _unwanted(self, stamp: int) -> str:
+        """The count under which a frame is left aside; empty if it is wanted."""
         if stamp == 0:
             return "frames unstamped"
-        if settings.max_age and self._now() - stamp > settings.max_age * NANOSECONDS:
-            return "frames too old"
-        return "" if self._rate.takes(stamp, settings.max_rate) else "frames over max_rate"
+        if not self._rate.takes(stamp, self._settings.max_rate):
+            return "frames over max_rate"
+        return "" if self._plan.wants(stamp) else "frames skipped"
 
     def _publish(
         self, forecast: Forecast, frame_id: str, arrived: float, taken: float, seconds: dict[str, float]

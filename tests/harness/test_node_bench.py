@@ -25,7 +25,8 @@ def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Pat
     for row in (keeping_up, added):
         assert row["bundle"] == "tiny"
         assert row["lost"] == row["sent"] - row["received"]
-        assert 0 < row["forecasts"] <= row["received"] - row["overtaken"] - row["without_context"]
+        others = sum(row[what] for what in ("overtaken", "skipped", "not_forecast_from", "without_context"))
+        assert 0 < row["forecasts"] <= row["received"] - others
         assert 0 < row["p50_ms"] <= row["p99_ms"]
         # The time of a frame outside the node comes in addition.
         assert row["sent_to_received_p50_ms"] > 0.9 * row["p50_ms"]
@@ -38,7 +39,7 @@ def test_both_measurements_are_made(tiny: Bundle, drive_bag: Path, tmp_path: Pat
     assert said.count("PASS") == keeping_up["met"] + added["met"]
 
 
-FINE = {"lost": 0, "overtaken": 0, "undecodable": 0, "p99_ms": 120.0}
+FINE = {"lost": 0, "overtaken": 0, "skipped": 0, "not_forecast_from": 0, "undecodable": 0, "p99_ms": 120.0}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,8 @@ FINE = {"lost": 0, "overtaken": 0, "undecodable": 0, "p99_ms": 120.0}
         ({"p99_ms": 120.1}, False),
         ({"lost": 1}, False),
         ({"overtaken": 1}, False),
+        ({"skipped": 1}, False),
+        ({"not_forecast_from": 1}, False),
         ({"undecodable": 1}, False),
     ],
 )

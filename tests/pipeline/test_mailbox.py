@@ -14,6 +14,16 @@ def test_the_newest_item_wins_and_the_overtaken_are_counted() -> None:
     assert mailbox.overtaken == 2
 
 
+def test_items_in_several_slots_are_taken_in_order_and_the_oldest_is_overtaken() -> None:
+    mailbox: Mailbox[int] = Mailbox(2)
+    assert not mailbox.holds_any()
+    assert [mailbox.put(item) for item in (1, 2, 3)] == [False, False, True]
+    assert mailbox.take() == 2
+    assert mailbox.holds_any()
+    assert mailbox.take() == 3
+    assert (mailbox.overtaken, mailbox.holds_any()) == (1, False)
+
+
 def test_take_waits_for_an_item() -> None:
     mailbox: Mailbox[int] = Mailbox()
     taken: list[int | None] = []

@@ -64,8 +64,9 @@ def test_a_burst_at_60_hz(ros: None, listener: Listener, tmp_path: Path) -> None
             sent = json.loads(camera.communicate()[0])
         listener.wait_settled()
         assert len(forecasts) == listener.count("forecasts published") > 0
-    # A frame that arrives while another is processed replaces the waiting one, which is counted.
-    assert 0 < listener.count("frames overtaken") < listener.count("frames received") <= len(sent)
+    # There is no time for all of them: some are skipped by plan, or overtaken by newer ones, and all are counted.
+    dropped = listener.count("frames overtaken") + listener.count("frames skipped")
+    assert 0 < dropped < listener.count("frames received") <= len(sent)
     assert listener.count("errors") == 0
     assert max(message.frames_dropped for message in forecasts) <= listener.count("frames overtaken")
     for message in forecasts:

@@ -83,6 +83,8 @@ SERVICES = {
 ENDS = (
     "forecasts published",
     "frames overtaken",
+    "frames skipped",
+    "forecasts skipped",
     "frames too old",
     "frames over max_rate",
     "frames repeated",
