@@ -177,8 +177,9 @@ def _rows(row: Figures) -> dict[str, str]:
     end_to_end = f"{row['sent_to_received_p50_ms']:.1f} ({row['sent_to_received_p99_ms']:.1f})"
     return {
         "frames": f"{row['sent']} sent, {row['received']} received, {row['lost']} lost on the way",
-        "of those received": f"{row['overtaken']} overtaken, {row['skipped']} skipped, {row['undecodable']} undecodable, "
-        f"{row['not_forecast_from']} not forecast from, {row['without_context']} without context, {row['forecasts']} forecasts",
+        "of those received": f"{row['forecasts']} forecasts, {row['without_context']} without context, "
+        f"{row['overtaken']} overtaken, {row['undecodable']} undecodable",
+        "left out by plan": f"{row['skipped']} skipped, {row['not_forecast_from']} not forecast from",
         "receipt to published": f"{row['p50_ms']:.1f} ({row['p99_ms']:.1f})",
         "image sent, forecast received": end_to_end,
         "the node takes": f"{row['cores']:.2f} cores",
