@@ -66,12 +66,12 @@ class FrameWorker:
     ) -> None:
         """`now` is the node's clock, ns. `lost` is called with the reason, from this thread, when no engine is left.
 
-        `dropped` frames were overtaken before, by the workers of earlier activations.
+        For `dropped` frames there was no time in earlier activations.
         """
         self.camera_info: Any = None  # the newest CameraInfo
         self._mailbox: Mailbox[Arrived] = Mailbox(WAITING)
         self._plan = FramePlan(timing_of(live.session.bundle.manifest.time))
-        self._dropped_before = dropped
+        self._dropped_before, self._skipped = dropped, 0
         self._live = live
         self._outputs = outputs
         self._renderer = renderer
@@ -97,8 +97,8 @@ class FrameWorker:
 
     @property
     def dropped(self) -> int:
-        """Frames since the node started that newer ones overtook."""
-        return self._dropped_before + self._mailbox.overtaken
+        """Frames since the node started for which there was no time."""
+        return self._dropped_before + self._mailbox.overtaken + self._skipped
 
     def adopt(self, settings: NodeSettings) -> None:
         """Adopt the present values of the live parameters."""
@@ -188,7 +188,10 @@ class FrameWorker:
             return "frames unstamped"
         if not self._rate.takes(stamp, self._settings.max_rate):
             return "frames over max_rate"
-        return "" if self._plan.wants(stamp) else "frames skipped"
+        if self._plan.wants(stamp):
+            return ""
+        self._skipped += 1
+        return "frames skipped"
 
     def _publish(
         self, forecast: Forecast, frame_id: str, arrived: float, taken: float, seconds: dict[str, float]

@@ -11,7 +11,7 @@ import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from re2pix_node.bundle.reader import Bundle
-from re2pix_node.ros.frame_worker import FrameWorker
+from re2pix_node.ros.frame_worker import WAITING, FrameWorker
 from re2pix_node.ros.node import Re2pixNode
 from tests.support.faulty_bundle import picture
 from tests.support.ros_node import READY, image
@@ -116,7 +116,7 @@ def test_dropped_frames_are_counted_from_the_start_of_the_node(
         assert node.trigger_configure() == SUCCESS
         assert node.trigger_activate() == SUCCESS
         assert node._worker is not None
-        for i in range(4):  # at most two of them are taken
+        for i in range(4 + WAITING):  # at most two of them are taken
             node._worker.put(image(picture(i / 10), start + i * 10**8))
         dropped.append(node._worker.dropped)
         assert node.trigger_deactivate() == SUCCESS
