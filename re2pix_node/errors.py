@@ -3,8 +3,19 @@
 BAD_INPUT = 2  # exit code
 
 
+def printable(text: str) -> str:
+    """The text with line breaks, terminal codes and broken characters as escapes: it cannot look like another line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Re2pixError(Exception):
-    """Base of all errors caused by the input; commands print it and exit with code 2."""
+    """Base of all errors caused by the input; commands print it and exit with code 2.
+
+    Names from files are in many messages, so every message is made printable here.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class BundleError(Re2pixError):

@@ -2,14 +2,11 @@
 
 from typing import Any, TextIO
 
-from re2pix_node.errors import Re2pixError
+from re2pix_node.errors import Re2pixError, printable
+
+__all__ = ["PrintableStream", "described", "one_line", "printable"]
 
 LONGEST = 300  # characters of a message
-
-
-def printable(text: str) -> str:
-    """The text with line breaks, terminal codes and broken characters as escapes: it cannot look like another line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class PrintableStream:
