@@ -8,6 +8,7 @@ export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 # More than cores: tests of the node wait for frames most of the time.
 TEST_PROCESSES ?= 3
+IN_PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Exit code of pytest if PYTEST_ARGS name no test of a kind.
 NOTHING_CHOSEN := 5
 
@@ -20,12 +21,11 @@ demo:
 
 test:
 	@scripts/setup.sh test
-	@. scripts/env.sh && python -m pytest --strict-config -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@. scripts/env.sh && python -m pytest --strict-config $(IN_PARALLEL) $(PYTEST_ARGS)
 
 test-long:
 	@scripts/setup.sh test
-	@. scripts/env.sh && python -m pytest --strict-config -m "long and not alone" \
-		-n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) || [ $$? = $(NOTHING_CHOSEN) ]
+	@. scripts/env.sh && python -m pytest --strict-config -m "long and not alone" $(IN_PARALLEL) $(PYTEST_ARGS) || [ $$? = $(NOTHING_CHOSEN) ]
 	@. scripts/env.sh && python -m pytest --strict-config -m "long and alone" $(PYTEST_ARGS) || [ $$? = $(NOTHING_CHOSEN) ]
 
 lint:

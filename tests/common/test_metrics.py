@@ -1,9 +1,12 @@
-"""Each score against an independent implementation, and what it must and must not react to."""
+"""Each score against an independent implementation, and what it must and must not react to.
+
+torchmetrics is imported by the tests that need it: it takes a second, and every worker of a parallel run reads all
+files.
+"""
 
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassJaccardIndex
 
 from re2pix_node.common.metrics import (
     BETA,
@@ -43,6 +46,8 @@ def counted(said, confidence, true, now):
 
 
 def test_iou_and_accuracy_agree_with_torchmetrics(masks) -> None:
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
     said, true, now, confidence = masks
     tally = counted(said, confidence, true, now)
     found = scores(tally, TRUE, MOVING)
@@ -61,6 +66,8 @@ def test_iou_and_accuracy_agree_with_torchmetrics(masks) -> None:
 
 
 def test_scores_on_changed_pixels_agree_with_torchmetrics(masks) -> None:
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
     said, true, now, confidence = masks
     found = scores(counted(said, confidence, true, now), TRUE, MOVING)
     changed = torch.from_numpy(np.where((now < CLASSES) & (now != true), true, CLASSES))
@@ -79,6 +86,8 @@ def test_a_class_that_does_not_occur_is_not_in_the_mean() -> None:
 
 
 def test_calibration_agrees_with_torchmetrics(masks) -> None:
+    from torchmetrics.classification import MulticlassCalibrationError
+
     said, true, now, levels = masks
     tally = counted(said, levels, true, now)
     known = true < CLASSES

