@@ -27,15 +27,24 @@ from tests.support.tiny_bundle import make_tiny_bundle, tiny_manifest
 settings.register_profile("same", derandomize=True, database=None)
 settings.load_profile("same")
 
-# Begun first, so that no process is left with a long file when the others are done.
-LONG_FILES = ("tests/training/", "tests/nets/", "tests/evaluation/", "tests/ros/", "tests/harness/")
+# Files that mostly wait and files that mostly compute: in turns, parallel test processes keep the cores busy.
+WAITING = ("tests/ros/", "tests/harness/", "tests/examples/", "tests/render/")
+COMPUTING = (
+    *("tests/training/", "tests/nets/", "tests/evaluation/", "tests/simulator/", "tests/commands/", "tests/bundle/"),
+    *("tests/engines/", "tests/bench/", "tests/recordings/"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> int:
-        return next((i for i, start in enumerate(LONG_FILES) if item.nodeid.startswith(start)), len(LONG_FILES))
+    """Put the short files last, so that no process is left with a long file when the others are done."""
 
-    items.sort(key=rank)
+    def file_of(item: pytest.Item) -> str:
+        return item.nodeid.partition("::")[0]
+
+    files = list(dict.fromkeys(map(file_of, items)))
+    kinds = ([file for file in files if file.startswith(kind)] for kind in (WAITING, COMPUTING))
+    place = {file: i / len(kind) for kind in kinds for i, file in enumerate(kind)}
+    items.sort(key=lambda item: place.get(file_of(item), 1.0))
 
 
 def pytest_collection_finish() -> None:
