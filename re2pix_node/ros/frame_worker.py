@@ -72,6 +72,7 @@ class FrameWorker:
         self._mailbox: Mailbox[Arrived] = Mailbox(WAITING)
         self._plan = FramePlan(timing_of(live.session.bundle.manifest.time))
         self._dropped_before, self._skipped = dropped, 0
+        self._newest = 0  # stamp of the newest frame received
         self._live = live
         self._outputs = outputs
         self._renderer = renderer
@@ -186,6 +187,10 @@ class FrameWorker:
         """The count under which a frame is left aside; empty if it is wanted."""
         if stamp == 0:
             return "frames unstamped"
+        before, self._newest = self._newest, stamp
+        if stamp == before:
+            self._tell(StampBroke(stamp, Arrival.REPEATED))
+            return MISSING[NoForecast.REPEATED]
         if not self._rate.takes(stamp, self._settings.max_rate):
             return "frames over max_rate"
         if self._plan.wants(stamp):
