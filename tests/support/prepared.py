@@ -1,4 +1,4 @@
-"""Python processes that have imported what a node needs before they start: most of a node's start is imports.
+"""Python processes that have imported what they need before they start: most of a node's start is imports.
 
 A server imports it once and is forked for every process. Such a process is otherwise what `python -m MODULE` is: it has
 an id, environment, signals, output and exit code of its own, and the test is its parent. The node as users start it is
@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-MODULES = ("cv2", "onnxruntime", "openvino", "re2pix_node.ros.node", "re2pix_node.cli", "re2pix_node.harness.player")
+NODE = ("cv2", "onnxruntime", "openvino", "re2pix_node.ros.node", "re2pix_node.cli", "re2pix_node.harness.player")
 PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 MOST = 1 << 16  # bytes of a request
 
@@ -77,10 +77,12 @@ class PreparedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def start_prepared(module: str, *words: object, env: dict[str, str]) -> PreparedProcess:
-    """As `python -m MODULE WORDS`."""
+def start_prepared(
+    module: str, *words: object, env: dict[str, str], imported: tuple[str, ...] = NODE
+) -> PreparedProcess:
+    """As `python -m MODULE WORDS`, with these modules already imported."""
     outputs = [os.pipe() for _ in range(2)]
-    server = _server()
+    server = _server(imported)
     request = json.dumps([module, list(map(str, words)), env, str(Path.cwd())]).encode()
     with _adopting():
         socket.send_fds(server, [request], [write for _, write in outputs])
@@ -102,14 +104,14 @@ def _adopting() -> Iterator[None]:
 
 
 @functools.cache
-def _server() -> socket.socket:
-    """The server of this test process, which ends with it."""
+def _server(imported: tuple[str, ...]) -> socket.socket:
+    """A server of this test process, which ends with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST)
     with theirs:
         subprocess.Popen(
-            [sys.executable, "-m", "tests.support.prepared", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.support.prepared", str(theirs.fileno()), *imported],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             cwd=Path(__file__).resolve().parents[2],
@@ -156,7 +158,7 @@ def _become(request: list, outputs: list[int], others: list[int]) -> tuple[str, 
 
 
 if __name__ == "__main__":
-    for name in MODULES:
+    for name in sys.argv[2:]:
         __import__(name)
     module, sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
     sys.modules.pop(module, None)  # it runs as __main__

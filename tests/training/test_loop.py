@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ from re2pix_node.training.loop import Batch, StoppedError, Sums, train
 from re2pix_node.training.progress import progress_bar
 from re2pix_node.training.run_file import Optimisation
 from re2pix_node.training.stored import read_stored
+from tests.support.prepared import PreparedProcess, start_prepared
 
 SETTINGS = Optimisation(steps=12, batch=4, learning_rate=0.05, warmup=2, val_every=4, average=0.5)
 
@@ -222,6 +221,12 @@ trained(Path(sys.argv[1]), replace(SETTINGS, steps=100000, checkpoint_minutes=0.
 """
 
 
+def started(script: str, *words: object, **environment: str) -> PreparedProcess:
+    """A process that runs a script. PyTorch takes seconds to import: it begins with that done."""
+    env = {**os.environ, **environment}
+    return start_prepared("tests.support.script", script, *words, env=env, imported=("tests.training.test_loop",))
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -250,7 +255,7 @@ def test_a_signal_stores_before_it_stops(tmp_path: Path, number: int, code: int)
 
 
 def test_after_sigkill_only_the_steps_since_the_last_checkpoint_are_lost(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stderr=subprocess.DEVNULL)
+    process = started(RUN, tmp_path)
     wait_for(lambda: (tmp_path / "log.jsonl").is_file() and len(steps_in_log_so_far(tmp_path)) > 5)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -320,9 +325,7 @@ def codes_of_two(script: str, *arguments: str) -> list[int]:
         processes = []
         for rank in range(2):
             shared = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-            environment = {**os.environ, **shared, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            command = [sys.executable, "-c", script, *arguments]
-            process = stack.enter_context(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+            process = started(script, *arguments, **shared, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
             stack.callback(process.kill)
             processes.append(process)
         return [process.wait(timeout=250) for process in processes]
