@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NODE = ("cv2", "onnxruntime", "openvino", "re2pix_node.ros.node", "re2pix_node.cli", "re2pix_node.harness.player")
+AT_START = ("LD_LIBRARY_PATH", "PYTHONPATH")  # variables that are read when a process starts, and not later
 PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 MOST = 1 << 16  # bytes of a request
 
@@ -82,7 +83,7 @@ def start_prepared(
 ) -> PreparedProcess:
     """As `python -m MODULE WORDS`, with these modules already imported."""
     outputs = [os.pipe() for _ in range(2)]
-    server = _server(imported)
+    server = _server(imported, *(env.get(name, "") for name in AT_START))
     request = json.dumps([module, list(map(str, words)), env, str(Path.cwd())]).encode()
     with _adopting():
         socket.send_fds(server, [request], [write for _, write in outputs])
@@ -104,7 +105,7 @@ def _adopting() -> Iterator[None]:
 
 
 @functools.cache
-def _server(imported: tuple[str, ...]) -> socket.socket:
+def _server(imported: tuple[str, ...], *at_start: str) -> socket.socket:
     """A server of this test process, which ends with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
@@ -112,6 +113,7 @@ def _server(imported: tuple[str, ...]) -> socket.socket:
     with theirs:
         subprocess.Popen(
             [sys.executable, "-m", "tests.support.prepared", str(theirs.fileno()), *imported],
+            env={**os.environ, **dict(zip(AT_START, at_start, strict=True))},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             cwd=Path(__file__).resolve().parents[2],
