@@ -14,7 +14,7 @@ from re2pix_node.bundle.locate import bundle_folder
 from re2pix_node.bundle.reader import Bundle, read_bundle, signatures
 from re2pix_node.engines import openvino
 from re2pix_node.engines.proof import Proof, compare
-from re2pix_node.engines.tensorrt.retype import for_tensorrt
+from re2pix_node.engines.tensorrt.retype import _places, for_tensorrt
 from re2pix_node.errors import EngineError
 
 Arrays = Mapping[str, NDArray]
@@ -86,10 +86,13 @@ def test_heavy_layers_are_in_half_precision_and_delicate_ones_are_not(nano: Bund
             value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.input)
         }
         types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-        kinds = {}
+        kinds, places = {}, _places(model.graph)
         for node in model.graph.node:
-            kinds.setdefault(node.op_type, set()).add(types.get(node.input[0]))
+            kind = "place" if node.op_type == "Conv" and node.output[0] in places else node.op_type
+            kinds.setdefault(kind, set()).add(types.get(node.input[0]))
         assert kinds["MatMul"] == kinds["Conv"] == {half}
+        assert kinds.get("place", {TensorProto.FLOAT}) == {TensorProto.FLOAT}  # what says where to sample
+        assert ("place" in kinds) == (name == "forecast")
         for delicate in ("LayerNormalization", "Softmax", "GridSample", "ReduceL2", "ArgMax", "Resize"):
             assert kinds.get(delicate, {TensorProto.FLOAT}) == {TensorProto.FLOAT}, delicate
         assert half in kinds["Erf"]  # between the two layers of an MLP
