@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re2pix_node.common import subprocess_python
+from re2pix_node.common.decoder_stderr import decoders_quiet
 from re2pix_node.errors import ImageError
 from re2pix_node.imaging.headers import MOST_SCANS, read_header, refuse_beyond
 
@@ -117,7 +118,8 @@ def decode_compressed(message: CompressedImageMessage, most: int | None = None) 
     _check_compressed(message.format, payload, most)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        decoded = cv2.imdecode(payload, flags)
+        with decoders_quiet():
+            decoded = cv2.imdecode(payload, flags)
     except cv2.error:  # the size exceeds OpenCV's limits
         decoded = None
     if decoded is None:

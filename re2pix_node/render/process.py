@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.common import subprocess_python
+from re2pix_node.common.decoder_stderr import stderr_in_place
 from re2pix_node.common.process_clock import Holds, ProcessClock
 from re2pix_node.engines.trial import SWITCH
 from re2pix_node.errors import EngineError, NotFiniteError
@@ -38,7 +39,7 @@ class RenderProcess:
         self._pipe, theirs = Pipe()
         self._overdue = 0.0  # the time limit that was exceeded, in s
         self._holds = Holds()  # replaced as a whole, because one thread writes it and another reads it
-        with theirs, _without_ctrl_c():
+        with theirs, _without_ctrl_c(), stderr_in_place():
             # Not multiprocessing, whose processes import the parent's main module, and so ROS. Not in a session of
             # its own: Linux first shares processors among sessions, and idle in another session is not idle in ours.
             self._process = subprocess.Popen(
