@@ -18,8 +18,7 @@ class OutputCheck:
     """Refuses outputs that must not be published, for bundles with these labels."""
 
     def __init__(self, labels: LabelSpec) -> None:
-        self._known = np.zeros(256, np.bool_)
-        self._known[[*(c.id for c in labels.classes), UNLABELLED]] = True
+        self._known = bytes([*(c.id for c in labels.classes), UNLABELLED])
 
     def features(self, values: NDArray[Any], who: str) -> None:
         """NotFiniteError if the features are not finite in half precision."""
@@ -31,10 +30,10 @@ class OutputCheck:
 
     def masks(self, labels: NDArray[Any]) -> None:
         """OutputError if a mask has a class that the bundle does not name."""
-        known = self._known[labels]
-        if not known.all():
-            strange = int(labels[~known][0])
-            raise OutputError(f"the forecaster gave the class {strange}, which the bundle does not name: {_NOTHING}")
+        # Several times faster than looking up every pixel with NumPy.
+        strange = labels.tobytes().translate(None, self._known)
+        if strange:
+            raise OutputError(f"the forecaster gave the class {strange[0]}, which the bundle does not name: {_NOTHING}")
 
     def optional(self, outputs: Mapping[str, NDArray[Any]]) -> None:
         """NotFiniteError if one of the optional outputs is not finite."""
