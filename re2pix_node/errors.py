@@ -38,6 +38,10 @@ class ImageError(Re2pixError):
     """An image message that cannot be turned into a picture."""
 
 
+class StampError(Re2pixError):
+    """A frame whose time ROS or a forecast from it cannot express."""
+
+
 class BagError(Re2pixError):
     """A recording that cannot be read or written."""
 

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from re2pix_node.bundle.manifest import NANOSECONDS, TimeSpec
 from re2pix_node.bundle.reader import Bundle, draw_noise
 from re2pix_node.engines.base import Engine, Features
-from re2pix_node.errors import NotFiniteError, Re2pixError
+from re2pix_node.errors import NotFiniteError, Re2pixError, StampError
 from re2pix_node.imaging.geometry import FITS, Region, fit_frame
 from re2pix_node.pipeline.buffer import Arrival, Context, FrameBuffer, Timing
 from re2pix_node.pipeline.output_check import OutputCheck
 from re2pix_node.render.renderer import PictureScene
+
+# The time of ROS has 31 bits of seconds. A forecast speaks of later moments, which must have a time too.
+LATEST = (2**31 - 86_400) * NANOSECONDS
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,11 @@ class Pipeline:
         There is no forecast for a repeated frame, if there is no evenly spaced context yet, or if `forecasts` is False:
         then later contexts can use the frame all the same.
         """
+        if not 0 <= stamp <= LATEST:
+            raise StampError(
+                f"frame stamped {stamp / NANOSECONDS:.3f} s: stamps must lie from 0 to {LATEST / NANOSECONDS:.0f} s, "
+                "so that its forecasts have times, too: correct the camera's clock"
+            )
         if self._buffer.newest == stamp:
             return Observation(stamp, Arrival.REPEATED, {}, None, None, NoForecast.REPEATED, None)
         seconds: dict[str, float] = {}

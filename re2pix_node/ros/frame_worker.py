@@ -9,7 +9,7 @@ from typing import Any
 
 from re2pix_node.bundle.manifest import NANOSECONDS
 from re2pix_node.common.wording import described, one_line
-from re2pix_node.errors import EngineError, ImageError, OutputError, Re2pixError
+from re2pix_node.errors import EngineError, ImageError, OutputError, Re2pixError, StampError
 from re2pix_node.imaging.decode import Picture, decode
 from re2pix_node.pipeline.buffer import Arrival
 from re2pix_node.pipeline.events import (
@@ -147,6 +147,8 @@ class FrameWorker:
             self._tell(FrameFailed("undecodable", one_line(error)))
         except OutputError as error:
             self._tell(FrameFailed("not publishable", one_line(error)))
+        except StampError as error:
+            self._tell(FrameFailed("stamp", one_line(error)))
         except EngineError as error:
             return self._recover(one_line(error))
         except Exception as error:  # the node stays up

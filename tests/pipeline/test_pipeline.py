@@ -7,7 +7,7 @@ import pytest
 
 from re2pix_node.bundle.reader import Bundle
 from re2pix_node.engines.session import open_engine
-from re2pix_node.errors import EngineError, OutputError
+from re2pix_node.errors import EngineError, OutputError, StampError
 from re2pix_node.imaging.geometry import fit_frame
 from re2pix_node.pipeline.buffer import Arrival
 from re2pix_node.pipeline.pipeline import NoForecast, Observation, Pipeline
@@ -67,6 +67,14 @@ def test_a_first_frame_stamped_zero_is_a_frame(pipeline: Pipeline) -> None:
     forecasts = drive(pipeline, at_rate(10, 7))
     assert forecasts[6] is not None
     assert forecasts[6].context_stamps == (0, 200 * MS, 400 * MS, 600 * MS)
+
+
+@pytest.mark.parametrize("stamp", [-1, -(10**18), 2**31 * 10**9 - 1])
+def test_a_stamp_that_no_forecast_could_have_is_refused(pipeline: Pipeline, stamp: int) -> None:
+    with pytest.raises(StampError, match="stamps must lie from 0 to 2147397248 s"):
+        observe(pipeline, [stamp])
+    stamps = at_rate(10, 12)
+    assert any(observation.forecast for observation in observe(pipeline, stamps))
 
 
 def test_the_forecast_is_what_the_engine_makes_of_these_frames(tiny: Bundle, pipeline: Pipeline) -> None:
