@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from re2pix_node.common.archives import open_archive
+from re2pix_node.common.files import open_regular
 from re2pix_node.errors import CheckpointError
 from re2pix_node.imaging.decode import Picture
 from re2pix_node.imaging.geometry import fit_frame
@@ -122,10 +124,8 @@ def _padded(x: Tensor, side: Steps, stride: Steps) -> Tensor:
 
 
 def read_i3d(file: Path) -> I3d:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise CheckpointError(f"{file}: is TorchScript, which would run code of its own: give {FILES}")
+    if _is_torchscript(file):
+        raise CheckpointError(f"{file}: is TorchScript, which would run code of its own: give {FILES}")
     tensors = read_checkpoint(file).tensors
     # Files older than PyTorch 0.4 do not have batch counts, and nothing here uses them.
     counts = {f"{name.removesuffix('running_mean')}num_batches_tracked" for name in tensors if "running_mean" in name}
@@ -133,3 +133,11 @@ def read_i3d(file: Path) -> I3d:
         return filled(I3d, {name: torch.tensor(0) for name in counts} | tensors, file)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; give {FILES}") from None
+
+
+def _is_torchscript(file: Path) -> bool:
+    try:
+        with open_regular(file) as stream, open_archive(stream) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):  # `read_checkpoint` reports what is wrong with it
+        return False

@@ -1,5 +1,6 @@
 """The network that Fréchet video distance looks with: its files, and its shapes, with random weights."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -115,3 +116,9 @@ def test_files_that_are_something_else_are_one_line(file: Path, tmp_path: Path) 
     refused(r"'logits.conv3d.weight' is \[157, 1024, 1, 1, 1\], expected \[400, 1024, 1, 1, 1\]; give rgb_imagenet")
     torch.save({name: tensor for name, tensor in tensors.items() if name != "logits.conv3d.bias"}, other)
     refused("'logits.conv3d.bias' is missing")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "i3d.pt")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        read_i3d(tmp_path / "i3d.pt")
