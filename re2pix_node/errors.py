@@ -1,6 +1,7 @@
 """Errors caused by the user's input. A message is one line: what is wrong, where, and how to fix it."""
 
 BAD_INPUT = 2  # exit code
+LONGEST = 2000  # characters of a message
 
 
 def printable(text: str) -> str:
@@ -11,11 +12,12 @@ def printable(text: str) -> str:
 class Re2pixError(Exception):
     """Base of all errors caused by the input; commands print it and exit with code 2.
 
-    Names from files are in many messages, so every message is made printable here.
+    Names from files are in many messages, so every message is made printable and shortened here.
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(printable(message))
+        text = printable(message)
+        super().__init__(text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}")
 
 
 class BundleError(Re2pixError):

@@ -246,7 +246,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     # Check the version first: another schema has other fields, and errors about those would mislead.
     if data.get("schema") != SCHEMA:
         raise BundleError(
-            f"{where}: schema version {data.get('schema')!r} is not supported, this re2pix_node reads {SCHEMA}: "
+            f"{where}: schema version {data.get('schema')!r:.40} is not supported, this re2pix_node reads {SCHEMA}: "
             "export the bundle again, or install the release it was made for"
         )
     return build(Manifest, data, "the manifest", where)
