@@ -1,5 +1,6 @@
 """The node: ROS messages in, ROS messages out, and a life cycle. It contains no model maths."""
 
+import gc
 import logging
 import os
 import signal
@@ -165,6 +166,9 @@ class Re2pixNode(LifecycleNode):  # type: ignore[misc]
     def _leave_for(self, state: str) -> TransitionCallbackReturn:
         self._active.close()
         self._configured.close()
+        # rclpy's subscriptions and publishers hang in cycles with their event handlers, and the engine on them by their
+        # callbacks. By itself the collector comes late, since it counts objects and not megabytes.
+        gc.collect()
         self._enter(state)
         return SUCCESS
 
