@@ -289,6 +289,7 @@ class TestNothing:
             open_clips(tmp_path)
 
 
+@pytest.mark.long  # whole videos
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there")
 @pytest.mark.parametrize("file", sorted(REAL.glob("*.mp4")), ids=lambda file: file.stem)
 def test_real_footage(file: Path) -> None:
