@@ -80,10 +80,11 @@ class Learner:
         self.o.output.mkdir(parents=True, exist_ok=True)
         self.read_real()
         while self.held.total < len(self.held.pictures) or not self.exact.total:
-            self.take_drives(20)
-            time.sleep(0.1)
+            if self.take_drives(20):
+                continue
             if self.elapsed() > 60 * self.o.minutes:
                 raise DataError(f"{self.o.drives}: too few drives in {self.o.minutes} minutes: hold fewer")
+            time.sleep(0.1)
         torch.manual_seed(self.o.seed)
         net = network(self.o.model).to(self.device)
         if self.o.resume:
@@ -100,16 +101,18 @@ class Learner:
                 to.add_clip(clip.pictures, clip.labels, STEPS[named])
         self.say(event="real footage", labelled=self.named.total, plain=self.plain.total)
 
-    def take_drives(self, most: int) -> None:
-        """Take the new drives. The first ones are kept for validation."""
+    def take_drives(self, most: int) -> int:
+        """Take new drives; return how many. The first ones are kept for validation."""
         if not self.waiting:
             self.waiting = sorted(self.o.drives.glob("[0-9]*.npz"))
-        for path in self.waiting[:most]:
+        taken = self.waiting[:most]
+        for path in taken:
             drive = ExactDrive.load(path)
             held = self.held.total + len(drive.pictures) <= len(self.held.pictures)
             (self.held if held else self.exact).add_drive(drive)
             path.unlink()
         del self.waiting[:most]
+        return len(taken)
 
     def learn(self, net: MoverForecaster) -> None:
         moving_average: Any = get_ema_multi_avg_fn  # PyTorch has no types for it
