@@ -52,8 +52,9 @@ def test_life_cycles_with_wrong_transitions_leave_nothing_behind(tiny: Bundle, l
     print(f"memory {first.held / MIB:.1f} to {last.held / MIB:.1f} MiB")
     assert last.threads <= first.threads
     assert last.handles <= first.handles
-    # 480 cycles grew by 10 MiB, most of it in the first fifty: engines of a cycle take 2 to 4.
-    assert grown < 4 + 0.03 * CYCLES
+    # Each engine that stays takes 2 to 4 MiB: 30 cycles left 110 when Python's collector came by itself. Memory that is
+    # given back leaves steps of some MiB in the allocator: 10 after 480 cycles.
+    assert grown < 16
 
 
 def _also(step: str) -> str:
