@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from re2pix_node.common.ending import report
@@ -46,6 +46,7 @@ from re2pix_node.ros.parameters import NodeSettings
 from re2pix_node.ros.publishing import ForecastPublishers
 from re2pix_node.ros.render_worker import RenderWorker
 from re2pix_node.ros.requests import guard_services
+from re2pix_node.ros.signals import ignore_signals, shut_down_on_signals
 from re2pix_node.ros.spinning import SurvivingExecutor
 
 SUCCESS, FAILURE, ERROR = (
@@ -327,18 +328,16 @@ def _engines_logged(logger: Any) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
-        rclpy.init(args=arguments)
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # ROS cannot read the arguments
         print(f"re2pix_node: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     node, code = None, 0
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not if it is ignored, as by nohup
-        # As Ctrl-C, which rclpy handles: without this, closing a terminal would leave shared memory behind.
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
+    shut_down_on_signals()
     try:
         node = Re2pixNode()
         node.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except Re2pixError as error:
         print(f"re2pix_node: {error}", file=sys.stderr)
@@ -351,14 +350,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(node: Re2pixNode | None, code: int) -> int:
-    # The node is ending: a second Ctrl-C must not interrupt that.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_signals()
     done = node is None or node.stop()
     if node:
         node.destroy_node()  # this also frees the node's shared memory
     rclpy.try_shutdown()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rclpy has restored the default
     if not done:
         # A model that is being loaded cannot be interrupted, and it still needs its libraries.
         sys.stdout.flush()

@@ -96,6 +96,15 @@ def test_a_terminal_that_closes_ends_it(tiny: Bundle, listener: Listener) -> Non
         end(process, signal.SIGHUP)
 
 
+def test_signals_that_come_again_and_again_end_it_once(tiny: Bundle, listener: Listener) -> None:
+    with running_node(listener.namespace, bundle=tiny.path) as process:
+        assert listener.wait(lambda: listener.status.get("state") == "active", READY)
+        for which in 20 * (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(which)
+            time.sleep(0.002)
+        end(process, signal.SIGINT)
+
+
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_while_a_bundle_loads(
     tiny: Bundle, listener: Listener, tmp_path: Path, which: signal.Signals, monkeypatch: pytest.MonkeyPatch

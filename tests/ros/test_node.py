@@ -31,6 +31,15 @@ class Filmed:
     def count(self, what: str) -> int:
         return int(self.status[what])
 
+    def worked(self) -> float:
+        """Seconds that the worker needed for what it did."""
+        before, after = (
+            sum(float(self.status[f"{stage} p50 (ms)"]) for stage in stages)
+            for stages in (("decode", "fit", "encode"), ("forecast", "publish"))
+        )
+        encoded = self.count("frames received") - self.count("frames skipped") - self.count("frames overtaken")
+        return (encoded * before + self.count("forecasts published") * after) / 1e3
+
 
 def film(tiny: Bundle, listener: Listener, rate: int) -> Filmed:
     """Five seconds of a 720p camera."""
@@ -55,7 +64,11 @@ def test_of_a_camera_at_30_hz_nothing_is_lost_and_next_to_nothing_overtaken(tiny
     # Best effort, but over shared memory: without config/fastdds.xml 98% are lost.
     assert filmed.count("frames received") == len(filmed.sent)
     assert filmed.count("frames overtaken") <= 0.05 * len(filmed.sent)
-    assert len(filmed.forecasts) == filmed.count("forecasts published") >= 0.8 * len(filmed.sent)
+    assert filmed.count("frames without context") <= 0.2 * len(filmed.sent)
+    assert len(filmed.forecasts) == filmed.count("forecasts published")
+    # It forecasts from nearly all of them, or it has no time to: from every second one, of 33 ms each.
+    seconds = (filmed.sent[-1] - filmed.sent[0]) / 1e9
+    assert len(filmed.forecasts) >= 0.8 * len(filmed.sent) or filmed.worked() >= 0.35 * seconds, filmed.status
 
 
 def test_forecasts_of_a_720p_camera_in_another_process(tiny: Bundle, listener: Listener) -> None:

@@ -1,5 +1,6 @@
 """The resources of the node in each state of its life cycle, seen from inside its process."""
 
+import gc
 import itertools
 import logging
 import threading
@@ -32,10 +33,13 @@ def make_node(tiny: Bundle) -> Iterator[Callable[..., Re2pixNode]]:
         return nodes[-1]
 
     yield make
-    for node in nodes:
+    while nodes:
+        node = nodes.pop()
         assert node.stop()
         node.destroy_node()
     rclpy.shutdown()
+    del node
+    gc.collect()  # what it held is global in part, and is given back with it
 
 
 def held(node: Re2pixNode) -> tuple[int, int, int, int]:

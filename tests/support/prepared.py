@@ -156,6 +156,7 @@ def _become(request: list, outputs: list[int], others: list[int]) -> tuple[str, 
     os.environ.update(env)
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     return module, words
 
 

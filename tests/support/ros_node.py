@@ -41,14 +41,14 @@ def environment() -> dict[str, str]:
 
 
 def start(*command: object, **options) -> "subprocess.Popen[str]":
-    """A Python process, with signals as a terminal gives them: background jobs inherit SIGINT as ignored."""
+    """A Python process, with signals as a terminal gives them: jobs may inherit SIGINT and SIGHUP as ignored."""
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         env=environment(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         **options,
     )
 
