@@ -8,7 +8,8 @@ export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 # More than cores: tests of the node wait for frames most of the time.
 TEST_PROCESSES ?= 3
-IN_PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# A test process that ends by a signal ends the run: pytest-xdist would start another and may wait for it for ever.
+IN_PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 # Exit code of pytest if PYTEST_ARGS name no test of a kind.
 NOTHING_CHOSEN := 5
 

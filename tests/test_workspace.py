@@ -26,15 +26,21 @@ def readme_lines() -> list[str]:
 
 
 def without_ours() -> dict[str, str]:
-    """The environment of a shell that has ROS, but not what we built in this checkout."""
+    """The environment of a shell that has ROS, but not what we built, in this checkout or in another."""
     environment = dict(os.environ)
     for name in PATHS:
         entries = environment.get(name, "").split(os.pathsep)
-        environment[name] = os.pathsep.join(entry for entry in entries if not entry.startswith(f"{ROOT}/ros2_ws"))
+        environment[name] = os.pathsep.join(entry for entry in entries if not holds_ours(Path(entry)))
     # Beside ROS from PyPI the venv is the ROS installation; beside a distribution, its paths are already set.
     if "ROS_DISTRO" not in environment:
         environment["AMENT_PREFIX_PATH"] = environment["CMAKE_PREFIX_PATH"] = environment["VIRTUAL_ENV"]
     return {name: value for name, value in environment.items() if value}
+
+
+def holds_ours(folder: Path) -> bool:
+    if folder.is_relative_to(ROOT / "ros2_ws") or folder.name in PACKAGES:
+        return True
+    return any((folder / place / name).exists() for place in (".", "share") for name in PACKAGES)
 
 
 def run(workspace: Path, script: str) -> str:
@@ -83,7 +89,7 @@ def test_a_node_without_its_messages_names_the_mend(workspace: Path) -> None:
     environment = without_ours()
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "re2pix_node.ros.entry"]
-    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, timeout=120)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
     assert line.startswith(
