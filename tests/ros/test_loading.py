@@ -1,5 +1,6 @@
 """While a bundle is loaded the node answers, and a bundle that never ends costs a line."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -29,9 +30,10 @@ def endless(tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_the_node_answers_while_it_loads(endless: Path, tiny: Bundle) -> None:
     given = {"bundle": endless, "engine": "onnxruntime", "threads": 1, "autostart": "false"}
-    words = (word for name, value in given.items() for word in ("-p", f"re2pix_node:{name}:={value}"))
-    rclpy.init(args=["--ros-args", *words])
-    tested, listener = Re2pixNode(), Listener("")
+    words = [word for name, value in given.items() for word in ("-p", f"re2pix_node:{name}:={value}")]
+    namespace = f"/loading_{os.getpid()}"
+    rclpy.init(args=["--ros-args", "-r", f"re2pix_node:__ns:={namespace}", *words])
+    tested, listener = Re2pixNode(), Listener(namespace)
     faults: list[BaseException] = []
 
     def spin() -> None:
