@@ -30,7 +30,7 @@ def endless(tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_the_node_answers_while_it_loads(endless: Path, tiny: Bundle) -> None:
     given = {"bundle": endless, "engine": "onnxruntime", "threads": 1, "autostart": "false"}
-    words = [word for name, value in given.items() for word in ("-p", f"re2pix_node:{name}:={value}")]
+    words = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
     namespace = f"/loading_{os.getpid()}"
     rclpy.init(args=["--ros-args", "-r", f"re2pix_node:__ns:={namespace}", *words])
     tested, listener = Re2pixNode(), Listener(namespace)
