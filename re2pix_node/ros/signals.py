@@ -30,9 +30,9 @@ def shut_down_on_signals() -> None:
 
 
 def _shut_down(arrived: socket.socket) -> None:
-    while arrived.recv(1)[0] not in ENDING:
-        pass
-    rclpy.try_shutdown()
+    while True:  # also after the first: a signal that finds nobody who reads would be told as an error
+        if arrived.recv(1)[0] in ENDING:
+            rclpy.try_shutdown()
 
 
 def ignore_signals() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.hostile import bundles, checkpoints, recordings
+from tests.hostile import bundles, checkpoints, messages, recordings
 from tests.hostile.harness import Kind, Verdict, run_case
 
 KINDS = {
@@ -19,6 +19,7 @@ KINDS = {
         Kind("proof", bundles.make_proof, bundles.read),
         Kind("recording", recordings.make, recordings.read),
         Kind("checkpoint", checkpoints.make, checkpoints.read),
+        Kind("message", messages.make, messages.read),
         Kind("engine", bundles.make_engine_case, bundles.read_and_open),
     )
 }
@@ -35,7 +36,7 @@ def kind_of(number: int) -> Kind:
 def run(numbers: range, seed: int, kind: str = "", tell: Callable[[Verdict], None] = lambda verdict: None) -> int:
     """Run the cases; return how many held."""
     # Made before the first fork, so that every case starts from the same.
-    bundles.whole(), recordings.whole(), checkpoints.whole(True), checkpoints.whole(False)
+    bundles.whole(), recordings.whole(), checkpoints.whole(True), checkpoints.whole(False), messages.whole()
     held = 0
     try:
         for number in numbers:

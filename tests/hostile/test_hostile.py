@@ -70,7 +70,7 @@ def test_a_case_that_cannot_be_made_does_not_hold() -> None:
     assert "the case itself failed" in verdict_of(lambda _: None, make=lambda rng, folder: folder / 0)
 
 
-@pytest.mark.parametrize("kind", ["bundle", "proof", "recording", "checkpoint"])
+@pytest.mark.parametrize("kind", ["bundle", "proof", "recording", "checkpoint", "message"])
 def test_the_same_seed_makes_the_same_file(kind: str, tmp_path: Path) -> None:
     made = []
     for name in ("one", "two"):
