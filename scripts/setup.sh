@@ -71,18 +71,17 @@ install_requirements() {
     [ "$wanted" != test ] || lists+=(requirements/{train,simulate,evaluate,test}.txt)
 
     local stamp=.venv/installed-$wanted key
-    key=$(cat "${lists[@]}" requirements/constraints.txt | sha)
+    key=$(cat "${lists[@]}" requirements/{constraints,tools,sha256}.txt | sha)
     # The packages for the tests include those for the demo.
     [ "$(cat "$stamp" 2>/dev/null)" != "$key" ] || return 0
     if [ "$wanted" = demo ] && [ "$(cat .venv/installed-test-as-demo 2>/dev/null)" = "$key" ]; then return 0; fi
 
     echo "setup: installing Python packages (a few minutes the first time)"
     unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off --use-pep517 \
-        -c requirements/constraints.txt "${lists[@]/#/-r}" || die "pip could not install the packages; its message is above"
+    .venv/bin/python scripts/install.py "${lists[@]}" || exit 2
     [ -n "${ROS_DISTRO:-}" ] || point_wheels_here
     echo "$key" >"$stamp"
-    [ "$wanted" != test ] || cat "${lists[@]:0:4}" requirements/constraints.txt | sha >.venv/installed-test-as-demo
+    [ "$wanted" != test ] || cat "${lists[@]:0:4}" requirements/{constraints,tools,sha256}.txt | sha >.venv/installed-test-as-demo
 }
 
 point_wheels_here() {
