@@ -16,15 +16,15 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def shut_down_on_signals() -> None:
     """From now on, until the process ends, a signal shuts ROS down. Call it in the main thread, after `rclpy.init`.
 
-    Nothing is interrupted: a callback ends by itself, or when it looks whether ROS is up. A signal that is ignored
-    stays so, as `nohup` wants it for SIGHUP.
+    Nothing is interrupted: a callback ends by itself, or when it looks whether ROS is up.
     """
     # Python runs handlers in the main thread, which may be waiting inside rclpy. The bytes arrive at once.
     arrived, sender = socket.socketpair()
     sender.setblocking(False)
     signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
     for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        # nohup ignores SIGHUP, and means it. Shells ignore SIGINT for background jobs, which must still end by it.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
     threading.Thread(target=_shut_down, args=(arrived,), name="signals", daemon=True).start()
 

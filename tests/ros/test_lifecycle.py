@@ -3,6 +3,8 @@
 import contextlib
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from re2pix_msgs.msg import Forecast
 
 from re2pix_node.bundle.reader import Bundle
 from tests.support import hostile_graphs
-from tests.support.ros_node import ERROR, OK, READY, Listener, listener, ros, running_node
+from tests.support.ros_node import ERROR, OK, READY, Listener, environment, listener, ros, running_node
 
 __all__ = ["listener", "ros"]  # fixtures
 
@@ -94,6 +96,30 @@ def test_a_terminal_that_closes_ends_it(tiny: Bundle, listener: Listener) -> Non
     with running_node(listener.namespace, bundle=tiny.path) as process:
         assert listener.wait(lambda: listener.status.get("state") == "active", READY)
         end(process, signal.SIGHUP)
+
+
+def test_in_the_background_sigint_ends_it_and_under_nohup_a_closed_terminal_does_not(
+    tiny: Bundle, listener: Listener
+) -> None:
+    words = ["--ros-args", "-r", f"__ns:={listener.namespace}", "-p", f"bundle:={tiny.path}"]
+    ignored = (signal.SIGINT, signal.SIGHUP)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "re2pix_node.ros.node", *words],
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: [signal.signal(each, signal.SIG_IGN) for each in ignored],
+    )
+    try:
+        assert listener.wait(lambda: listener.status.get("state") == "active", READY)
+        process.send_signal(signal.SIGHUP)
+        listener.status.clear()
+        listener.spin(2.0)
+        assert listener.status["state"] == "active"
+        end(process, signal.SIGINT)
+    finally:
+        process.kill()
 
 
 def test_signals_that_come_again_and_again_end_it_once(tiny: Bundle, listener: Listener) -> None:
