@@ -8,12 +8,11 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
+from install import BUILT, REQUIREMENTS
+
 LIST = REQUIREMENTS / "sha256.txt"
 PYTHONS = range(10, 14)  # Python 3.x
-SDISTS = ("empy",)  # packages without wheels
 HEAD = """\
 # What scripts/install.py may install: the files of PyPI that fit Linux on x86_64 and aarch64, by scripts/hashes.py.
 # A file with + in its name is not from PyPI: it is PyTorch's build for machines without a GPU.
@@ -38,7 +37,7 @@ def files_of(package: tuple[str, str]) -> dict[str, str]:
 
 def fits(file: str, name: str, version: str) -> bool:
     if not file.endswith(".whl"):
-        return name in SDISTS and file == f"{name}-{version}.tar.gz"
+        return name in BUILT and file == f"{name}-{version}.tar.gz"
     _, of, *_, python, abi, platform = file.removesuffix(".whl").split("-")
     return of == version and fits_python(python, abi) and fits_platform(platform)
 
@@ -57,7 +56,7 @@ def fits_platform(platform: str) -> bool:
 
 
 def main() -> None:
-    kept = [line for line in LIST.read_text().splitlines() if "+" in line] if LIST.exists() else []
+    kept = [line for line in LIST.read_text().splitlines() if "+" in line and not line.startswith("#")]
     with ThreadPoolExecutor(8) as pool:
         found = {name: of for files in pool.map(files_of, sorted(set(pinned()))) for name, of in files.items()}
     lines = [f"{of}  {name}" for name, of in found.items()]

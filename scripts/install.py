@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
 TOOLS = ("pip", "setuptools")
 BUILT = ("empy",)  # PyPI has only their sources
+WHEELS = ("--only-binary", ":all:")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
 
 
@@ -41,17 +42,7 @@ def chosen(lists: Iterable[str], folder: Path, known: dict[str, str]) -> list[st
     """The requirements that pip would install here, each with its hash."""
     report = folder / "report.json"
     words = [word for name in lists for word in ("-r", name)]
-    pip(
-        "install",
-        "--dry-run",
-        "--report",
-        report,
-        "--only-binary",
-        ":all:",
-        "-c",
-        REQUIREMENTS / "constraints.txt",
-        *words,
-    )
+    pip("install", "--dry-run", "--report", report, *WHEELS, "-c", REQUIREMENTS / "constraints.txt", *words)
     found = []
     for item in json.loads(report.read_text())["install"]:
         file = unquote(urlsplit(item["download_info"]["url"]).path).rpartition("/")[2]
@@ -78,9 +69,9 @@ def main(lists: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            install((only(package, known) for package in TOOLS), folder, "--only-binary", ":all:")
+            install((only(package, known) for package in TOOLS), folder, *WHEELS)
             install((only(package, known) for package in BUILT), folder, "--no-build-isolation")
-            install(chosen(lists, folder, known), folder, "--only-binary", ":all:")
+            install(chosen(lists, folder, known), folder, *WHEELS)
         except InstallError as error:
             print(f"setup: {error}", file=sys.stderr)
             return 2

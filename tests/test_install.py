@@ -1,7 +1,7 @@
-"""scripts/install.py: a package is installed if its file is the listed one, and otherwise nothing is."""
+"""scripts/install.py installs a package if its file is the listed one; scripts/hashes.py lists the files."""
 
 import hashlib
-import importlib.util
+import importlib
 import re
 import zipfile
 from pathlib import Path
@@ -16,11 +16,8 @@ WHEEL = "made_up-1.0-py3-none-any.whl"
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script with requirements of its own, for a machine whose only index is a folder with one wheel."""
-    spec = importlib.util.spec_from_file_location("install", ROOT / "scripts/install.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    module = importlib.import_module("install")
     monkeypatch.setattr(module, "REQUIREMENTS", tmp_path)
     monkeypatch.setattr(module, "TOOLS", ())
     monkeypatch.setattr(module, "BUILT", ())
@@ -85,3 +82,39 @@ def test_every_pinned_package_is_listed() -> None:
     pinned = {re.sub(r"[-_.]+", "-", name) for name in pinned if not name.startswith("#")}
     assert {"numpy", "pip", "torch"} <= names
     assert pinned <= names
+
+
+@pytest.mark.parametrize(
+    ("file", "fits"),
+    [
+        ("torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl", True),
+        ("torch-2.13.0-cp310-cp310-manylinux_2_28_aarch64.whl", True),
+        ("torch-2.13.0-cp38-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64.whl", True),
+        ("torch-2.13.0-py2.py3-none-any.whl", True),
+        ("torch-2.13.1-cp311-cp311-manylinux_2_28_x86_64.whl", False),
+        ("torch-2.13.0-cp314-cp314-manylinux_2_28_x86_64.whl", False),
+        ("torch-2.13.0-cp313-cp313t-manylinux_2_28_x86_64.whl", False),
+        ("torch-2.13.0-cp311-cp311-musllinux_1_2_x86_64.whl", False),
+        ("torch-2.13.0-cp311-cp311-win_amd64.whl", False),
+        ("torch-2.13.0.tar.gz", False),
+    ],
+)
+def test_files_for_our_pythons_and_machines_are_listed(file: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    assert importlib.import_module("hashes").fits(file, "torch", "2.13.0") is fits
+
+
+def test_a_list_written_anew_keeps_what_is_not_from_pypi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    module = importlib.import_module("hashes")
+    kept = f"{'0' * 64}  torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"
+    monkeypatch.setattr(module, "LIST", tmp_path / "sha256.txt")
+    monkeypatch.setattr(module, "files_of", lambda package: {f"{package[0]}.whl": "1" * 64})
+    monkeypatch.setattr(module, "pinned", lambda: iter([("made-up", "1.0")]))
+    expected = f"{module.HEAD}{'1' * 64}  made-up.whl\n{kept}\n"
+    module.LIST.write_text(f"{module.HEAD}{'2' * 64}  removed.whl\n{kept}\n")
+    for _ in range(2):
+        module.main()
+        assert module.LIST.read_text() == expected
