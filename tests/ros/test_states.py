@@ -33,13 +33,16 @@ def make_node(tiny: Bundle) -> Iterator[Callable[..., Re2pixNode]]:
         return nodes[-1]
 
     yield make
+    end(nodes)
+    rclpy.shutdown()
+    gc.collect()  # what nodes held is global in part, and is given back with them
+
+
+def end(nodes: list[Re2pixNode]) -> None:
     while nodes:
         node = nodes.pop()
         assert node.stop()
         node.destroy_node()
-    rclpy.shutdown()
-    del node
-    gc.collect()  # what it held is global in part, and is given back with it
 
 
 def held(node: Re2pixNode) -> tuple[int, int, int, int]:
