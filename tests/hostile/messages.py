@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,9 +109,10 @@ def _compressed(rng: np.random.Generator, odd: float) -> dict[str, Any]:
 
 
 def _resized_png(rng: np.random.Generator) -> bytes:
-    """A PNG whose header has another size, depth and colour type; OpenCV does not look at the checksum first."""
+    """A PNG whose header has another size, depth and colour type, and a right checksum."""
     data = bytearray(whole()[1])
     for at in (16, 20):
         data[at : at + 4] = int(EDGES[rng.integers(9)]).to_bytes(4, "big")
     data[24:26] = int(rng.choice([1, 8, 16])), int(rng.choice([0, 2, 3, 4, 6]))
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
